@@ -1,0 +1,54 @@
+"""The command `serve`: what SageMaker runs to host the model."""
+
+import logging
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+from serve.model import start_loading
+from serve.settings import BadSetting, read_settings
+
+# SageMaker sends SIGKILL 30 s after SIGTERM; what is in flight gets most of that.
+DRAIN_S = 25
+
+
+def main() -> NoReturn:
+    # uvicorn drains on SIGTERM and then raises the signal again; draining is a success.
+    signal.signal(signal.SIGTERM, _leave)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        settings = read_settings()
+    except BadSetting as error:
+        sys.exit(str(error))
+    loading = start_loading(settings)
+
+    # Imported only now: the web framework's import then overlaps with the loading of the model.
+    import uvicorn
+
+    from serve.app import create_app
+
+    def stop() -> None:
+        server.should_exit = True
+
+    app = create_app(settings, loading, on_fatal=stop)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=DRAIN_S,
+        )
+    )
+    server.run()
+    sys.exit(app.state.service.fatal or 0)
+
+
+def _leave(signum: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

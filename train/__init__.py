@@ -1,0 +1,1 @@
+"""Trains an image classifier as SageMaker runs it: the command `train` over the `/opt/ml` tree."""

@@ -1,0 +1,128 @@
+"""Every hyperparameter: its range, its default, and the one frozen value they become."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Auto = Literal["auto"]
+
+
+class BadHyperparameter(Exception):
+    """A hyperparameter can't be used; the sentence names it, its value and the way out."""
+
+
+class Config(BaseModel):
+    """Arrives as strings. `lr`, `batch_size` and `epochs` are the three that tuning varies."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    architecture: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(
+        "resnet50", description="torchvision's network."
+    )
+    pretrained: Literal["auto", "channel", "imagenet", "none"] = Field(
+        "auto",
+        description="Where the first weights come from: the channel `pretrained`, torchvision's "
+        "download, or nowhere (from scratch). auto: the channel if there is one, else imagenet.",
+    )
+    fine_tune: Literal["auto", "head", "layer4", "all"] = Field(
+        "auto",
+        description="What is trained: the last layer on features computed once, the last stage "
+        "too, or everything. auto: all on a GPU or from scratch, head on a CPU.",
+    )
+    epochs: Auto | int = Field(
+        "auto",
+        ge=1,
+        le=10_000,
+        description="Passes over the training photos. auto: 40 (head), 12 (layer4, all), "
+        "40 (from scratch).",
+    )
+    batch_size: int = Field(32, ge=2, le=65_536, description="Photos a step.")
+    lr: Auto | float = Field(
+        "auto",
+        gt=0,
+        le=10,
+        description="Peak learning rate of the last layer. auto: 0.001 (head, layer4, all), "
+        "0.002 (from scratch); ten times that for sgd.",
+    )
+    optimizer: Literal["adamw", "sgd"] = Field(
+        "adamw", description="AdamW, or SGD with Nesterov momentum 0.9."
+    )
+    weight_decay: float = Field(
+        0.01, ge=0, le=1, description="Of convolution and linear weights; never norms or biases."
+    )
+    layer_decay: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Each stage's learning rate as a share of the one above it, when pretrained "
+        "weights are fine-tuned: the last layer learns fastest.",
+    )
+    label_smoothing: float = Field(
+        0.1, ge=0, lt=1, description="Share of the target spread over all classes."
+    )
+    augment: Literal["none", "light", "trivial"] = Field(
+        "light",
+        description="light: random resized crop, flip, colour. trivial: TrivialAugment as well. "
+        "Has no effect on fine_tune=head, whose features are computed once.",
+    )
+    ema: float = Field(
+        0.999, ge=0, lt=1, description="Decay a step of the weights' moving average; 0: none."
+    )
+    patience: int = Field(
+        8, ge=0, description="Epochs without a better validation before stopping; 0: never stop."
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: classes with few photos weigh more in the loss."
+    )
+    image_size: int = Field(224, ge=32, le=1024, description="Pixels a side the network sees.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the processor computes it natively, else fp32."
+    )
+    bad_images: Literal["skip", "fail"] = Field(
+        "skip",
+        description="skip: list unreadable photos and go on; fail: list them all and stop.",
+    )
+    max_bad_share: float = Field(
+        0.1, ge=0, le=1, description="Share of unreadable photos above which skip fails too."
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="Of shuffling, augmentation and first weights."
+    )
+
+
+def read_config(hyperparameters: Mapping[str, str]) -> Config:
+    """SageMaker's strings, JSON-quoted ones too, as a checked Config; raises BadHyperparameter."""
+    known = list(Config.model_fields)
+    for name in hyperparameters:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+            raise BadHyperparameter(f"Unknown hyperparameter '{name}'. {hint}")
+    try:
+        return Config.model_validate({k: _unquoted(v) for k, v in hyperparameters.items()})
+    except ValidationError as error:
+        raise BadHyperparameter(_sentence(error)) from None
+
+
+def _unquoted(value: str) -> str:
+    """`'"256"'` as `256`, however often it was quoted."""
+    while isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == '"':
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            break
+    return value
+
+
+def _sentence(error: ValidationError) -> str:
+    details = error.errors()
+    name = str(details[0]["loc"][0])
+    value = details[0]["input"]
+    reasons = dict.fromkeys(detail["msg"][0].lower() + detail["msg"][1:] for detail in details)
+    return (
+        f"Hyperparameter {name}={value!r} can't be used: {'; or '.join(reasons)}. "
+        f"{Config.model_fields[name].description}"
+    )

@@ -1,0 +1,112 @@
+"""The `/opt/ml` tree SageMaker gives a training job; nothing else knows its paths."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# SageMaker shows this many characters of the failure file as FailureReason.
+REASON_CHARACTERS = 1024
+SPLITS = {"train": ("train",), "valid": ("valid", "validation"), "test": ("test",)}
+REQUIRED = ("train", "valid")
+
+
+class BadJob(Exception):
+    """The job's files are not what a job has; the sentence says which and the way out."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where things are, and what the job was given; `channels` maps names to folders."""
+
+    name: str
+    hyperparameters: Mapping[str, str]
+    channels: Mapping[str, Path]
+    model_dir: Path
+    output_data_dir: Path
+
+    def split_folders(self) -> dict[str, Path]:
+        """The folders of train, valid and (if given) test, from three channels or from one."""
+        inside = self.channels.get("training")
+        found: dict[str, Path] = {}
+        for split, names in SPLITS.items():
+            for name in names:
+                if name in self.channels:
+                    found.setdefault(split, self.channels[name])
+                elif inside and (inside / name).is_dir():
+                    found.setdefault(split, inside / name)
+        missing = [split for split in REQUIRED if split not in found]
+        if missing:
+            raise BadJob(self._missing(missing[0], inside))
+        return found
+
+    def _missing(self, split: str, inside: Path | None) -> str:
+        if inside:
+            folders = ", ".join(sorted(p.name for p in inside.iterdir() if p.is_dir())) or "none"
+            return (
+                f"Channel 'training' has no folder '{split}'. Its folders: {folders}. "
+                "It needs train/ and valid/ (and test/), each with one folder per class."
+            )
+        found = ", ".join(sorted(self.channels)) or "none"
+        return f"Channel '{split}' is missing. Add it to InputDataConfig. Found: {found}."
+
+
+def base_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    return Path(environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+
+
+def open_job(environ: Mapping[str, str] = os.environ) -> Job:
+    """Reads the tree; `SM_*` variables of the training toolkit win over it. Raises BadJob."""
+    base = base_dir(environ)
+    if not base.is_dir():
+        raise BadJob(
+            f"{base} does not exist. Mount it, or set SAGEMAKER_BASE_DIR to the job's tree."
+        )
+    config = base / "input" / "config"
+    return Job(
+        name=environ.get("TRAINING_JOB_NAME", "local"),
+        hyperparameters=_user_hyperparameters(_read_object(config / "hyperparameters.json")),
+        channels=_channels(base, _read_object(config / "inputdataconfig.json"), environ),
+        model_dir=Path(environ.get("SM_MODEL_DIR", base / "model")),
+        output_data_dir=Path(environ.get("SM_OUTPUT_DATA_DIR", base / "output" / "data")),
+    )
+
+
+def write_failure(base: Path, sentence: str, trace: str) -> None:
+    """Writes output/failure: the sentence first, because SageMaker shows only the beginning."""
+    path = base / "output" / "failure"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{sentence}\n\n{trace}", encoding="utf-8")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadJob(f"{path} is not JSON ({error}).") from None
+    if not isinstance(value, dict):
+        raise BadJob(f"{path} must hold one JSON object, got {type(value).__name__}.")
+    return value
+
+
+def _user_hyperparameters(values: Mapping[str, Any]) -> dict[str, str]:
+    """Without what the platform and its SDK add for themselves."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in values.items()
+        if not name.startswith("sagemaker_") and name != "_tuning_objective_metric"
+    }
+
+
+def _channels(base: Path, config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Path]:
+    data = base / "input" / "data"
+    for name, settings in config.items():
+        if isinstance(settings, dict) and settings.get("TrainingInputMode") == "Pipe":
+            raise BadJob(f"Channel '{name}' uses Pipe mode. Photos need File or FastFile mode.")
+    present = [path.name for path in data.iterdir() if path.is_dir()] if data.is_dir() else []
+    names = list(config) or sorted(present)
+    return {name: Path(environ.get(f"SM_CHANNEL_{name.upper()}", data / name)) for name in names}
