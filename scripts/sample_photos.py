@@ -15,8 +15,7 @@ Plane = npt.NDArray[np.float32]
 Rng = np.random.Generator
 Chain = Sequence[tuple[complex, float]]  # a limb: discs, each a centre (x + y·j, y down) and radius
 Pose = tuple[Chain, complex, Sequence[Chain], Chain]  # torso, middle of skull, near legs, tail
-
-PER_CLASS: Mapping[str, int] = MappingProxyType({"train": 80, "valid": 20, "test": 20})
+PER_CLASS: Mapping[str, int] = MappingProxyType({"train": 100, "valid": 20, "test": 20})
 SHAPES = ((1.0, 0.75), (1.0, 1.0), (0.75, 1.0), (1.0, 0.85))
 TURNED = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}  # the camera lay on its side
 # Every coat takes one colour from each list, so that a colour alone says little about the coat.
@@ -24,7 +23,6 @@ LIGHT = ((238, 233, 222), (226, 200, 158), (216, 172, 118), (196, 198, 200), (22
 DARK = ((38, 34, 34), (84, 52, 36), (60, 70, 86), (96, 46, 26), (60, 56, 52))
 BRIGHT = ((190, 40, 45), (40, 90, 170), (235, 180, 40), (50, 140, 90), (200, 90, 150))
 NOSE, GLINT, TONGUE, GRASS = (28, 24, 26), (235, 238, 240), (222, 120, 130), (88, 128, 52)
-
 # fmt: off
 SCENES = (  # colours: far above, far below, near above, near below, things between; ground's bumps
     ((120, 170, 220), (215, 228, 232), (70, 120, 50), (120, 160, 70), (60, 95, 50), (.036, .11)),
@@ -34,7 +32,7 @@ SCENES = (  # colours: far above, far below, near above, near below, things betw
     ((190, 200, 215), (225, 228, 235), (205, 212, 225), (228, 230, 236), (95, 105, 105), (.2, .12)),
     ((170, 120, 80), (210, 165, 110), (120, 90, 60), (165, 120, 70), (175, 75, 40), (.05, .08)),
 )
-GROUND = 0.8  # the y of the paws in every pose: standing, sitting, lying; far legs follow the near
+GROUND = 0.8  # the y of the paws in every pose: standing, sitting, lying
 POSES: Sequence[Pose] = (
     (((-.44-.03j, .22), (-.05-.04j, .22), (.34+0j, .27)), .58-.45j,
      (((.34+.1j, .13), (.36+.42j, .08), (.35+.72j, .065), (.42+.74j, .06)),
@@ -49,15 +47,13 @@ POSES: Sequence[Pose] = (
       ((-.48+.48j, .22), (-.22+.6j, .13), (-.4+.72j, .07), (-.1+.74j, .06))),
      ((-.7+.5j, .07), (-.95+.64j, .05), (-1.08+.52j, .03))),
 )
-# The head is around the middle of its skull; ears are floppy or pointed.
-EARS = ((((.15-.12j, .06), (.23+.04j, .075), (.22+.15j, .045)),
+EARS = ((((.15-.12j, .06), (.23+.04j, .075), (.22+.15j, .045)),  # the head is around its skull
          ((-.15-.12j, .06), (-.23+.04j, .075), (-.22+.15j, .045))),
         (((.12-.1j, .09), (.17-.36j, .012)), ((-.12-.1j, .09), (-.17-.36j, .012))))
-MUZZLE = (((.04j, .14), (.12j, .115)),)
+MUZZLE, LICK = (((.04j, .14), (.12j, .115)),), (((.19j, .035), (.25j, .03)),)
 BLACK = (((-.015+.08j, .035), (.015+.08j, .035)), ((.09-.03j, .032),), ((-.09-.03j, .032),),
          ((.08j, .008), (.16j, .008), (.05+.18j, .008)), ((.16j, .008), (-.05+.18j, .008)))
 GLINTS = (((.1-.04j, .011),), ((-.08-.04j, .011),), ((.01+.065j, .009),))
-LICK = (((.19j, .035), (.25j, .03)),)
 # fmt: on
 
 
@@ -140,7 +136,7 @@ def _merle(rng: Rng, view: View, torso: Chain) -> Plane:
 def _saddle(rng: Rng, view: View, torso: Chain) -> Plane:
     along, above = view.along_the_back(torso)
     ragged = 0.04 * view.noise(rng, 0.12)
-    blanket = _step(above + rng.uniform(-0.02, 0.07) + ragged, 0.07)
+    blanket = _step(above + rng.uniform(0.0, 0.08) + ragged, 0.07)
     return blanket * _step(rng.uniform(0.95, 1.1) - along + ragged, 0.1)
 
 
@@ -162,7 +158,7 @@ def make_photos(folder: Path, *, per_class: Mapping[str, int] = PER_CLASS, size_
             name = f"{split}/{coat}/{number:03d}.jpg"
             # its own generator, so that a photo does not depend on how many others there are
             rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
-            _save(rng, _photo(rng, coat, size_px), folder / name)
+            save_like_a_camera(rng, _photo(rng, coat, size_px), folder / name)
     return len(CLASSES) * sum(per_class.values())
 
 
@@ -172,7 +168,7 @@ def _photo(rng: Rng, coat: str, size_px: int) -> Image.Image:
     x, y = width * rng.uniform(0.43, 0.57), height * rng.uniform(0.88, 0.97) - GROUND * scale
     light = 0.09 * scale * complex(rng.uniform(-2.0, 2.0), rng.uniform(0.6, 2.0))
     view = View(width, height, complex(x, y), scale, light)
-    pose: Pose = POSES[rng.integers(len(POSES))]
+    pose = POSES[rng.integers(len(POSES))]
     dark = np.clip(COATS[coat](rng, view, pose[0]), 0, 1)
     pale, deep = (rng.choice(tones) * rng.normal(1, 0.04, 3) for tones in (LIGHT, DARK))
     hairs = 1 + 0.06 * view.noise(rng, 0.045) + 0.05 * view.noise(rng, 0.3)
@@ -182,8 +178,7 @@ def _photo(rng: Rng, coat: str, size_px: int) -> Image.Image:
 
 def _backdrop(rng: Rng, view: View) -> Image.Image:
     sky, haze, ground, front, thing, bumps = SCENES[rng.integers(len(SCENES))]
-    down = np.linspace(0, 1, view.height_px, dtype=np.float32)[:, None]
-    horizon = rng.uniform(0.3, 0.65)
+    horizon, down = rng.uniform(0.3, 0.65), np.linspace(0, 1, view.height_px)[:, None]
     foot = (horizon * view.height_px - view.origin_px.imag) / view.scale_px * 1j
     things = rng.uniform((-1, 0, 0.05, 0.05), (1, 0.6, 0.3, 0.3), (rng.integers(2, 7), 4)).tolist()
     shapes = [((x + foot - 1j * high, top), (x + foot, base)) for x, high, top, base in things]
@@ -208,8 +203,8 @@ def _dog(rng: Rng, view: View, pose: Pose, fur: Image.Image, picture: Image.Imag
     aside = complex(rng.choice((-1, 1)) * rng.uniform(0.06, 0.16), -0.03)
     leather, rubber = (tuple(colour) for colour in rng.choice(BRIGHT, 2).tolist())
     ball = [((complex(rng.uniform(-0.9, 0.9), GROUND), rng.uniform(0.08, 0.15)),)]
-    tips = (rng.uniform(-1, 1, 9) + 1j * rng.uniform(0.2, 0.8, 9)).tolist()
-    blades = [((complex(tip.real / 2, 1.1), 0.025), (tip, 0.006)) for tip in tips]
+    tips = rng.uniform((-1, 0.2), (1, 0.8), (9, 2)).tolist()
+    blades = [((complex(x / 2, 1.1), 0.025), (complex(x, y), 0.006)) for x, y in tips]
     before = rng.integers(4)  # grass, a ball, or half the time nothing
     layers = (  # tone, colour, limbs
         (0.7, fur, [*_moved([tail], root - wag * root, wag), *_moved(legs, aside)]),
@@ -239,17 +234,16 @@ def _dog(rng: Rng, view: View, pose: Pose, fur: Image.Image, picture: Image.Imag
 def _developed(rng: Rng, view: View, picture: Plane) -> Image.Image:
     """What the camera makes of it: perhaps mirrored; soft, tinted, dark in the corners, noisy."""
     y, x = np.ogrid[-1 : 1 : view.height_px * 1j, -1 : 1 : view.width_px * 1j]
-    exposure = rng.uniform(0.75, 1.12) * (1 - rng.uniform(0, 0.16) * (x**2 + y**2))
+    exposure = rng.uniform(0.8, 1.12) * (1 - rng.uniform(0, 0.16) * (x**2 + y**2))
     picture = picture * (exposure[..., None] * rng.normal(1, 0.05, 3)).astype(np.float32)
-    soft = ImageFilter.GaussianBlur(rng.uniform(0.2, 0.006 * view.scale_px))
+    soft = ImageFilter.GaussianBlur(rng.uniform(0.0035, 0.006) * view.scale_px)
     picture = np.asarray(_image(picture[:, :: rng.choice((-1, 1))]).filter(soft), np.float32)
-    noise = rng.uniform(1, 6) * rng.standard_normal(picture.shape, np.float32)
-    return _image(picture + noise)
+    return _image(picture + rng.uniform(1, 6) * rng.standard_normal(picture.shape, np.float32))
 
 
-def _save(rng: Rng, photo: Image.Image, path: Path) -> None:
-    orientation = int(rng.choice((1, *TURNED), p=(0.94, 0.03, 0.03)))
-    exif = Image.Exif()
+def save_like_a_camera(rng: Rng, photo: Image.Image, path: Path) -> None:
+    """Writes a JPEG, sometimes stored on its side with the EXIF orientation that says so."""
+    exif, orientation = Image.Exif(), int(rng.choice((1, *TURNED), p=(0.94, 0.03, 0.03)))
     exif[ExifTags.Base.Orientation] = orientation
     stored = photo.transpose(TURNED[orientation]) if orientation in TURNED else photo
     stored.save(path, quality=int(rng.integers(80, 93)), exif=exif)

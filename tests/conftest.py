@@ -14,6 +14,7 @@ from PIL import Image
 
 SHARED = Path(__file__).parents[2] / "shared"
 REAL_DOGS = SHARED / "photos" / "dogs"
+REAL_ANTS_BEES = SHARED / "photos" / "ants-bees"
 REAL_WEIGHTS = SHARED / "weights" / "resnet50.pth"
 
 
@@ -55,7 +56,7 @@ class TrainedJob:
 
 
 def run_train(
-    base: Path, photos: Path, hyperparameters: Mapping[str, str]
+    base: Path, photos: Path, hyperparameters: Mapping[str, str], *, pretrained: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command `train` as SageMaker does, on a tree made for it."""
     config = base / "input" / "config"
@@ -63,6 +64,8 @@ def run_train(
     (config / "hyperparameters.json").write_text(json.dumps(hyperparameters))
     (base / "input" / "data").mkdir()
     (base / "input" / "data" / "training").symlink_to(photos)
+    if pretrained:
+        (base / "input" / "data" / "pretrained").symlink_to(pretrained)
     return subprocess.run(
         [Path(sys.executable).with_name("train")],
         env={"PATH": "/usr/bin:/bin", "SAGEMAKER_BASE_DIR": str(base), "HOME": str(base)},

@@ -1,0 +1,43 @@
+# `make demo` and `make test` do everything; each makes the environment .venv when it needs it.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+OUT ?= demo-output
+UV = .venv/bin/uv pip
+COMPILE = $(UV) compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
+
+.PHONY: demo test check format lock install clean
+
+demo: .venv/installed  ## data → train → serve → ask → report (DATA=folder WEIGHTS=file OUT=folder)
+	@.venv/bin/python -m scripts.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+
+test: check  ## everything CI runs: lint, types, tests
+	.venv/bin/pytest
+
+check: .venv/installed  ## lint and types
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+
+format: .venv/installed
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+
+install: .venv/installed
+
+lock: .venv/installed  ## resolves docker/requirements/*.txt anew from pyproject.toml
+	$(COMPILE) pyproject.toml --extra dev --output-file docker/requirements/dev.txt
+	echo uv | $(COMPILE) - --output-file docker/requirements/uv.txt
+
+.venv/installed: pyproject.toml docker/requirements/dev.txt docker/requirements/uv.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "Kennel needs Python 3.11 (found: $$("$(PYTHON)" --version 2>&1 || echo none)). Install it, for example with" >&2; \
+	  echo "'apt install python3.11 python3.11-venv', 'brew install python@3.11' or 'uv python install 3.11'," >&2; \
+	  echo "or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Making the environment .venv (once; torch with its CUDA libraries is about 3 GB) ..."
+	"$(PYTHON)" -m venv --clear .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement docker/requirements/uv.txt
+	$(UV) sync --quiet --python .venv/bin/python --require-hashes docker/requirements/dev.txt
+	$(UV) install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf .venv demo-output build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

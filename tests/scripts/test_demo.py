@@ -1,0 +1,77 @@
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve.artifact import open_artifact, unpack
+from tests.conftest import COLORS, REAL_ANTS_BEES, REAL_WEIGHTS, make_color_set
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def demo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scripts.demo", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=560, check=False)
+
+
+def summary(out: Path) -> dict[str, Any]:
+    return json.loads((out / "summary.json").read_text())
+
+
+def test_without_photos_it_learns_the_painted_sample_and_serves_it(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = demo("--out", out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = summary(out)
+    assert said["test_accuracy"] >= 0.9
+    assert said["prediction"]["label"] in said["classes"]
+    assert set(said["seconds"]) == {"data", "train", "serve_start", "first_answer", "total"}
+    assert said["engine"].startswith("openvino-")
+    assert "<svg" in (out / "report.html").read_text(encoding="utf-8")
+    unpack(out / "model.tar.gz", tmp_path / "unpacked")
+    assert open_artifact(tmp_path / "unpacked").card.classes == tuple(said["classes"])
+    with tarfile.open(out / "model.tar.gz") as tar:
+        assert "model.json" in tar.getnames()  # at the top level, as SageMaker wants it
+    assert "of the test photos right" in done.stdout
+
+
+def test_it_learns_the_photos_it_is_given(tmp_path: Path) -> None:
+    photos = make_color_set(tmp_path / "my photos", {"train": 12, "valid": 4, "test": 4})
+    done = demo("--data", photos, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = summary(tmp_path / "out")
+    assert said["classes"] == sorted(COLORS)
+    assert said["prediction"]["file"].startswith(str(photos))
+    assert said["prediction"]["expected"] == sorted(COLORS)[0]
+
+
+@pytest.mark.photos
+@pytest.mark.skipif(
+    not (REAL_ANTS_BEES.is_dir() and REAL_WEIGHTS.is_file()),
+    reason="no real photos and weights beside the project",
+)
+def test_on_real_photos_with_pretrained_weights_it_is_right_nearly_always(tmp_path: Path) -> None:
+    done = demo("--data", REAL_ANTS_BEES, "--weights", REAL_WEIGHTS, "--out", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert summary(tmp_path)["test_accuracy"] >= 0.93
+
+
+def test_a_folder_without_splits_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    done = demo("--data", tmp_path, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "has no folder 'train'" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failed_training_ends_the_demo_with_its_sentence(tmp_path: Path) -> None:
+    photos = make_color_set(tmp_path / "photos", {"train": 4, "valid": 2, "test": 2})
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"no weights")
+    done = demo("--data", photos, "--weights", weights, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "weights.pth" in done.stdout
+    assert "Training failed" in done.stdout

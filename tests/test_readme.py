@@ -1,0 +1,86 @@
+"""README tells the truth: its tree, its tables and its commands are checked against the project."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from serve.settings import ServeSettings, variable
+from train.config import Config
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TREE = re.search(r"## The tree\n+```text\n(.*?)```", README, re.DOTALL)
+
+
+def rows(model: type[BaseModel], name_of: str) -> list[str]:
+    return [row(name, field, name_of) for name, field in model.model_fields.items()]
+
+
+def row(name: str, field: FieldInfo, name_of: str) -> str:
+    shown = variable(name) if name_of == "variable" else name
+    return f"| `{shown}` | {field.default} | {allowed(field)} | {field.description} |"
+
+
+def allowed(field: FieldInfo) -> str:
+    """The choices or the range of a field, as its own checks have them."""
+    choices = [c for c in literals(field.annotation) if isinstance(c, str)]
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    limits = [
+        f"{signs[kind]} {getattr(limit, kind):g}"
+        for limit in field.metadata
+        for kind in signs
+        if hasattr(limit, kind)
+    ]
+    return ", ".join([*choices, *limits]) or "any"
+
+
+def literals(annotation: object) -> list[object]:
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [choice for part in get_args(annotation) for choice in literals(part)]
+
+
+@pytest.mark.parametrize("row", rows(Config, "name"))
+def test_every_hyperparameter_stands_in_its_table(row: str) -> None:
+    assert row in README, f"README.md lacks the row:\n{row}"
+
+
+@pytest.mark.parametrize("row", rows(ServeSettings, "variable"))
+def test_every_setting_of_the_server_stands_in_its_table(row: str) -> None:
+    assert row in README, f"README.md lacks the row:\n{row}"
+
+
+def test_the_tree_names_every_source_file_and_nothing_else() -> None:
+    assert TREE, "README.md has no tree"
+    named = tree_files(TREE.group(1))
+    tracked = subprocess.run(
+        ["git", "ls-files", "train", "serve", "scripts"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert named == {name for name in tracked if not name.endswith("__init__.py")}
+
+
+def tree_files(tree: str) -> set[str]:
+    """Paths of the packages' files in a tree whose folders end in / and hold indented names."""
+    folder, files = "", set()
+    for line in tree.splitlines():
+        name = line.split()[0] if line.strip() else ""
+        if not line.startswith(" "):
+            folder = name if name in ("train/", "serve/", "scripts/") else ""
+        elif folder and name:
+            files.add(folder + name)
+    return files
+
+
+def test_every_make_command_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for verb in set(re.findall(r"\bmake ([a-z]+)", README)):
+        assert re.search(rf"^{verb}:", makefile, re.MULTILINE), f"make {verb}"
