@@ -14,8 +14,9 @@ DRAIN_S = 25
 
 
 def main() -> NoReturn:
-    # uvicorn drains on SIGTERM and then raises the signal again; draining is a success.
-    signal.signal(signal.SIGTERM, _leave)
+    # uvicorn drains on a signal and then raises it again; draining is a success.
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, _leave)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         settings = read_settings()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import orjson
 
 from serve.classifier import Prediction
-from serve.payload import JSON, JSON_LINES, Form
+from serve.payload import JSON, JSON_LINES, JSON_LINES_NAMES, Form
 
 
 class NotAcceptable(Exception):
@@ -29,8 +29,10 @@ def choose_type(accept: str | None, form: Form) -> str:
     for wanted in _by_preference(accept or "*/*"):
         if wanted in ("*/*", "application/*"):
             return natural
-        if wanted in (JSON, JSON_LINES):
-            return wanted
+        if wanted == JSON:
+            return JSON
+        if wanted in JSON_LINES_NAMES:
+            return JSON_LINES
     raise NotAcceptable(f"Accept {accept!r} can't be met. Ask for {JSON} or {JSON_LINES}.")
 
 

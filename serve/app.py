@@ -89,16 +89,17 @@ def create_app(
         """200 when photos can be answered, else 503 with the reason."""
         if problem := service.problem:
             return _json({"error": problem}, 503)
-        return _json({"model": service.digest})
+        return _json({"model": service.digest, "engine": service.classifier.engine_name})
 
     @app.get("/execution-parameters")
     async def execution_parameters() -> Response:
         """What batch transform may send (SageMaker asks before it starts)."""
+        at_once = min(settings.max_batch, 100)  # at_once × payload may be 100 MB at most
         return _json(
             {
-                "MaxConcurrentTransforms": settings.max_batch,
+                "MaxConcurrentTransforms": at_once,
                 "BatchStrategy": "SINGLE_RECORD",
-                "MaxPayloadInMB": int(min(settings.max_body_mb, 100 // settings.max_batch)),
+                "MaxPayloadInMB": max(1, int(min(settings.max_body_mb, 100 // at_once))),
             }
         )
 
@@ -142,9 +143,9 @@ async def _answer_or_refuse(service: Service, request: Request) -> Response:
 
 async def _answer(service: Service, request: Request) -> Response:
     settings = service.settings
-    body = await _read_body(request, settings.max_body_mb)
     try:
         async with asyncio.timeout(settings.timeout_s):
+            body = await _read_body(request, settings.max_body_mb)
             payload = await asyncio.to_thread(
                 read_payload,
                 body,
@@ -163,7 +164,8 @@ async def _classify(service: Service, payload: Payload) -> list[Entry]:
     if payload.form is Form.ONE:
         return [await service.classifier.classify(payload.items[0], payload.top_k)]
     # A request of many photos takes turns with the others instead of filling the queue.
-    turns = asyncio.Semaphore(2 * service.settings.max_batch)
+    settings = service.settings
+    turns = asyncio.Semaphore(min(2 * settings.max_batch, settings.queue))
 
     async def entry(item: Item) -> Entry:
         async with turns:
@@ -176,7 +178,8 @@ async def _classify(service: Service, payload: Payload) -> list[Entry]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(entry(item)) for item in payload.items]
     except ExceptionGroup as failures:  # the others are cancelled: one sentence is the answer
-        raise failures.exceptions[0] from None
+        first = failures.exceptions[0]
+        raise first from first.__cause__
     return [task.result() for task in tasks]
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from safetensors import SafetensorError, safe_open
 
 from serve.preprocess import Geometry
@@ -42,7 +42,7 @@ class ArtifactError(Exception):
 class Card(BaseModel):
     """model.json."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: int = FORMAT
     architecture: str
@@ -60,6 +60,11 @@ class Card(BaseModel):
     versions: dict[str, str]
     digests: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of each file, and under `model.json` of this card without that entry."""
+
+    @field_validator("crop")
+    @classmethod
+    def _crop_fits(cls, crop: int, others: ValidationInfo) -> int:
+        return Geometry(others.data.get("resize", crop), crop).crop
 
     @property
     def geometry(self) -> Geometry:
@@ -242,7 +247,7 @@ def _check_classes(card: Card, weights: Path) -> None:
     try:
         with safe_open(weights, framework="numpy") as tensors:
             outputs = tensors.get_slice("fc.weight").get_shape()[0]
-    except SafetensorError as error:
+    except (SafetensorError, IndexError) as error:
         raise ArtifactError(f"{WEIGHTS} can't be read ({error}). Retrain.") from None
     if outputs != len(card.classes):
         raise ArtifactError(

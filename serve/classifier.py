@@ -2,14 +2,16 @@
 
 import asyncio
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
 from serve.artifact import Card
-from serve.batcher import MicroBatcher
+from serve.batcher import MicroBatcher, Overloaded
 from serve.engine import Engine, Probabilities
 from serve.payload import BadPayload, Item
 from serve.preprocess import ImageTooLarge, Pixels, UnreadableImage, read_pixels
@@ -36,6 +38,8 @@ class Classifier:
         self._engine = engine
         self._max_megapixels = settings.max_megapixels
         self._top_k = settings.top_k
+        self._places = settings.queue
+        self._inside = 0
         self._failure: str | None = None
         self._probe: asyncio.Task[None] | None = None
         self._decoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "decode")
@@ -62,9 +66,11 @@ class Classifier:
         """
         if item.error:
             raise BadPayload(item.error)
-        loop = asyncio.get_running_loop()
-        pixels = await loop.run_in_executor(self._decoders, self._pixels, item)
-        return self._most_probable(await self._batcher.submit(pixels), top_k or self._top_k)
+        with self._place():
+            loop = asyncio.get_running_loop()
+            pixels = await loop.run_in_executor(self._decoders, self._pixels, item)
+            probabilities = await self._batcher.submit(pixels)
+        return self._most_probable(probabilities, top_k or self._top_k)
 
     @property
     def problem(self) -> str | None:
@@ -74,6 +80,19 @@ class Classifier:
         if self._failure and (self._probe is None or self._probe.done()):
             self._probe = asyncio.create_task(self._try_again())
         return self._failure
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places inside; a photo that finds none is refused before it is decoded."""
+        if self._inside == self._places:
+            raise Overloaded(
+                f"{self._places} photos are already waiting. Retry later or add instances."
+            )
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
 
     async def _try_again(self) -> None:
         blank = np.zeros((self._card.crop, self._card.crop, 3), np.uint8)

@@ -10,7 +10,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino as ov  # noqa: E402
 
 from serve.artifact import Artifact  # noqa: E402
-from serve.engine import EngineUnavailable, Probabilities  # noqa: E402
+from serve.engine import Probabilities, choose_precision  # noqa: E402
 from serve.preprocess import Pixels  # noqa: E402
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -21,7 +21,8 @@ class OpenVinoEngine:
 
     def __init__(self, artifact: Artifact, *, precision: str = "auto", threads: int = 0) -> None:
         core = ov.Core()
-        precision = _chosen_precision(core, precision)
+        native_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        precision = choose_precision(precision, native_bf16=native_bf16)
         self.name = f"openvino-{precision}"
         options = {
             "PERFORMANCE_HINT": "LATENCY",  # all cores on one call: batches never overlap
@@ -34,14 +35,3 @@ class OpenVinoEngine:
     def predict(self, batch: list[Pixels]) -> list[Probabilities]:
         result = self._request.infer([np.stack(batch)])
         return list(result[0])
-
-
-def _chosen_precision(core: ov.Core, asked: str) -> str:
-    native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if asked == "bf16" and not native:
-        raise EngineUnavailable(
-            "SERVE_PRECISION=bf16, but this processor does not compute bf16. Set fp32 or auto."
-        )
-    if asked == "auto":
-        return "bf16" if native else "fp32"
-    return asked

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from serve.artifact import Artifact
-from serve.engine import EngineUnavailable, Probabilities
+from serve.engine import EngineUnavailable, Probabilities, choose_precision
 from serve.preprocess import Pixels
 
 
@@ -48,13 +48,17 @@ class PixelsToProbabilities(nn.Module):
 class TorchEngine:
     """Never falls back: a GPU that was asked for and is not there is an error."""
 
-    def __init__(self, artifact: Artifact, *, device: str = "cpu", precision: str = "auto") -> None:
+    def __init__(
+        self, artifact: Artifact, *, device: str = "cpu", precision: str = "auto", threads: int = 0
+    ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise EngineUnavailable(
                 "SERVE_DEVICE=cuda, but torch sees no GPU. Start the container with a GPU "
                 "(docker run --gpus all), or set SERVE_DEVICE=cpu."
             )
-        precision = _chosen_precision(device, precision)
+        precision = choose_precision(precision, native_bf16=computes_bf16(device))
+        if threads:
+            torch.set_num_threads(threads)
         self.name = f"torch-{device}-{precision}"
         self._device = torch.device(device)
         self._autocast = precision == "bf16"
@@ -80,14 +84,3 @@ def computes_bf16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def _chosen_precision(device: str, asked: str) -> str:
-    native = computes_bf16(device)
-    if asked == "bf16" and not native:
-        raise EngineUnavailable(
-            f"SERVE_PRECISION=bf16, but this {device} does not compute bf16. Set fp32 or auto."
-        )
-    if asked == "auto":
-        return "bf16" if native else "fp32"
-    return asked

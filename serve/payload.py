@@ -15,6 +15,7 @@ import orjson
 
 JSON = "application/json"
 JSON_LINES = "application/jsonlines"
+JSON_LINES_NAMES = (JSON_LINES, "application/x-jsonlines", "application/jsonl")
 _RAW = ("application/octet-stream", "application/x-image")
 _KEYS = ("inputs", "instances", "top_k")
 _DATA_URI = re.compile(rb"data:[\w/+.;=-]*;base64,", re.ASCII)
@@ -63,7 +64,7 @@ def read_payload(body: bytes, content_type: str, *, max_items: int) -> Payload:
     kind = content_type.partition(";")[0].strip().lower()
     if kind == JSON:
         return _read_json(body, max_items)
-    if kind in (JSON_LINES, "application/x-jsonlines", "application/jsonl"):
+    if kind in JSON_LINES_NAMES:
         return _read_lines(body, max_items)
     if kind.startswith("image/") or kind in _RAW:
         return Payload(Form.ONE, (Item("The body", body),))
@@ -92,6 +93,8 @@ def _read_json(body: bytes, max_items: int) -> Payload:
 
 def _read_lines(body: bytes, max_items: int) -> Payload:
     lines = [line for line in body.split(b"\n") if line.strip()]
+    if not lines:
+        raise BadPayload('The body has no lines. Send one {"inputs": "<base64>"} a photo.')
     _check_count("The body", len(lines), max_items)
     return Payload(Form.LINES, tuple(_line(number, text) for number, text in enumerate(lines, 1)))
 
@@ -127,7 +130,8 @@ def _parse(text: bytes, where: str) -> dict[str, Any]:
 def _top_k(fields: dict[str, Any]) -> int | None:
     top_k = fields.get("top_k")
     if top_k is not None and (type(top_k) is not int or top_k < 1):
-        raise BadPayload(f'"top_k" must be a whole number of at least 1, got {str(top_k)[:40]}.')
+        got = _kind(top_k) if isinstance(top_k, list | dict) else repr(top_k)[:40]
+        raise BadPayload(f'"top_k" must be a whole number of at least 1, got {got}.')
     return top_k
 
 

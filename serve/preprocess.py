@@ -4,6 +4,7 @@ Pillow and NumPy only. Colour profiles are not applied, and of an animation the 
 """
 
 import io
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ Pixels = NDArray[np.uint8]
 # Our own limit on pixels (read_square) is checked before anything is decoded and replaces Pillow's,
 # which would refuse a photo on size in one call and merely warn in another.
 Image.MAX_IMAGE_PIXELS = None
+# Pillow warns of odd metadata, a sentence for each such photo; the pixels don't depend on it.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _EXIF_ORIENTATION = 0x0112
@@ -27,6 +30,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_BASE64 = 'is base64 text, not an image\'s own bytes. Send it as JSON {"inputs": "<base64>"}'
 # How files begin that people send by mistake.
 _NOT_IMAGES = (
     (b"\x93NUMPY", "is a NumPy file, not an image. Send the JPEG's own bytes"),
@@ -35,6 +39,8 @@ _NOT_IMAGES = (
     (b"\x1f\x8b", "is gzip data, not an image"),
     (b"\x80\x04", "is a Python pickle, not an image"),
     (b"{", "is JSON, not an image"),
+    (b"/9j/", _BASE64),
+    (b"iVBORw0KGgo", _BASE64),
     (b"<", "is XML, HTML or SVG, not a photo"),
 )
 
@@ -98,6 +104,7 @@ def _check_size(image: Image.Image, max_megapixels: float) -> None:
 def _square(image: Image.Image, size: int) -> Pixels:
     # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size straight from its DCT coefficients.
     image.draft(None, (size, size))
+    image.load()  # turns a TIFF upright, and clears its orientation
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     rgb = _as_rgb(image)
     side = min(rgb.size)
@@ -132,8 +139,8 @@ def _narrowed(image: Image.Image) -> Image.Image:
     """16-bit grey as 8-bit RGB; Pillow's own conversion would turn all above 255 white."""
     wide = np.asarray(image)
     if image.mode != "I" or wide.max(initial=0) > 255:
-        wide = wide.clip(0, 65535) >> 8
-    return Image.fromarray(wide.astype(np.uint8)).convert("RGB")
+        wide = wide >> 8
+    return Image.fromarray(wide.clip(0, 255).astype(np.uint8)).convert("RGB")
 
 
 def _what_it_is(data: bytes) -> str:

@@ -18,7 +18,7 @@ class BadSetting(Exception):
 class ServeSettings(BaseModel):
     """Each field is the variable SERVE_<FIELD>, but for the port, whose name is SageMaker's."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     model_dir: Path = Field(
         Path("/opt/ml/model"), description="The folder with the unpacked model, or model.tar.gz."
@@ -45,7 +45,9 @@ class ServeSettings(BaseModel):
     max_wait_ms: float = Field(
         0.0, ge=0, le=1000, description="How long a batch waits for more photos, ms."
     )
-    queue: int = Field(256, ge=1, description="Photos that may wait; more are refused with 503.")
+    queue: int = Field(
+        256, ge=1, description="Photos that may be inside; more are refused with 503."
+    )
     timeout_s: float = Field(30.0, gt=0, le=3600, description="Seconds to an answer, else 504.")
     max_body_mb: float = Field(25.0, gt=0, description="Largest request body, MB (10^6 bytes).")
     max_megapixels: float = Field(100.0, gt=0, description="Largest photo, 10^6 pixels.")
@@ -68,8 +70,9 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> ServeSettings:
     fields = {variable(field): field for field in ServeSettings.model_fields}
     for name in environ:
         if name.startswith(PREFIX) and name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(fields)}."
+            meant = name.removeprefix(PREFIX).lower()
+            near = difflib.get_close_matches(meant, ServeSettings.model_fields, n=1)
+            hint = f"Did you mean {variable(near[0])}?" if near else f"Known: {', '.join(fields)}."
             raise BadSetting(f"Unknown setting {name}. {hint}")
     values = {field: environ[name] for name, field in fields.items() if name in environ}
     try:
