@@ -2,12 +2,25 @@
 
 import difflib
 import json
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 Auto = Literal["auto"]
+
+
+# What other trainers call ours: for the hint only, not accepted.
+_ALSO_CALLED = {
+    "learning_rate": "lr",
+    "num_epochs": "epochs",
+    "model": "architecture",
+    "backbone": "architecture",
+    "momentum": "optimizer",
+    "early_stopping": "patience",
+    "random_state": "seed",
+}
 
 
 class BadHyperparameter(Exception):
@@ -32,20 +45,16 @@ class Config(BaseModel):
         description="What is trained: the last layer on features computed once, the last stage "
         "too, or everything. auto: all on a GPU or from scratch, head on a CPU.",
     )
-    epochs: Auto | int = Field(
+    epochs: Auto | Annotated[int, Field(ge=1, le=10_000)] = Field(
         "auto",
-        ge=1,
-        le=10_000,
-        description="Passes over the training photos. auto: 40 (head), 12 (layer4, all), "
-        "40 (from scratch).",
+        description="Passes over the training photos. auto: 40 (head), "
+        "12 (layer4, all), 40 (from scratch).",
     )
     batch_size: int = Field(32, ge=2, le=65_536, description="Photos a step.")
-    lr: Auto | float = Field(
+    lr: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
         "auto",
-        gt=0,
-        le=10,
-        description="Peak learning rate of the last layer. auto: 0.001 (head, layer4, all), "
-        "0.002 (from scratch); ten times that for sgd.",
+        description="Peak learning rate of the last layer. "
+        "auto: 0.001 (head, layer4, all), 0.002 (from scratch); ten times that for sgd.",
     )
     optimizer: Literal["adamw", "sgd"] = Field(
         "adamw", description="AdamW, or SGD with Nesterov momentum 0.9."
@@ -57,8 +66,8 @@ class Config(BaseModel):
         0.5,
         gt=0,
         le=1,
-        description="Each stage's learning rate as a share of the one above it, when pretrained "
-        "weights are fine-tuned: the last layer learns fastest.",
+        description="Each stage's learning rate as a share of the "
+        "one above it, when pretrained weights are fine-tuned: the last layer learns fastest.",
     )
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, description="Share of the target spread over all classes."
@@ -82,8 +91,7 @@ class Config(BaseModel):
         "auto", description="auto: bf16 where the processor computes it natively, else fp32."
     )
     bad_images: Literal["skip", "fail"] = Field(
-        "skip",
-        description="skip: list unreadable photos and go on; fail: list them all and stop.",
+        "skip", description="skip: list unreadable photos and go on; fail: list them all and stop."
     )
     max_bad_share: float = Field(
         0.1, ge=0, le=1, description="Share of unreadable photos above which skip fails too."
@@ -98,13 +106,18 @@ def read_config(hyperparameters: Mapping[str, str]) -> Config:
     known = list(Config.model_fields)
     for name in hyperparameters:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
-            raise BadHyperparameter(f"Unknown hyperparameter '{name}'. {hint}")
+            raise BadHyperparameter(f"Unknown hyperparameter '{name}'. {_hint(name, known)}")
     try:
         return Config.model_validate({k: _unquoted(v) for k, v in hyperparameters.items()})
     except ValidationError as error:
         raise BadHyperparameter(_sentence(error)) from None
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name.lower(), [*known, *_ALSO_CALLED], n=1, cutoff=0.5)
+    if not near:
+        return f"Known: {', '.join(known)}."
+    return f"Did you mean '{_ALSO_CALLED.get(near[0], near[0])}'?"
 
 
 def _unquoted(value: str) -> str:
@@ -124,5 +137,29 @@ def _sentence(error: ValidationError) -> str:
     reasons = dict.fromkeys(detail["msg"][0].lower() + detail["msg"][1:] for detail in details)
     return (
         f"Hyperparameter {name}={value!r} can't be used: {'; or '.join(reasons)}. "
-        f"{Config.model_fields[name].description}"
+        f"Allowed: {allowed(name)}. {Config.model_fields[name].description}"
     )
+
+
+def allowed(name: str) -> str:
+    """A hyperparameter's choices and limits, as its own checks have them."""
+    field = Config.model_fields[name]
+    return ", ".join([*_choices(field.annotation), *_limits(field)])
+
+
+def _choices(annotation: object) -> Iterator[str]:
+    """Those of a type: a Literal's words, a union's words and limits."""
+    for part in get_args(annotation):
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, FieldInfo):
+            yield from _limits(part)
+        else:
+            yield from _choices(part)
+
+
+def _limits(field: FieldInfo) -> Iterator[str]:
+    for limit in field.metadata:
+        for kind, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
+            if hasattr(limit, kind):
+                yield f"{sign} {getattr(limit, kind)}"

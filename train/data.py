@@ -4,11 +4,13 @@ A split's folder has one folder per class; deeper folders belong to the class ab
 """
 
 import logging
+import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -74,15 +76,21 @@ class Photos:
 
 
 def load_photos(
-    folders: Mapping[str, Path], *, size: int, bad_images: str, max_bad_share: float
+    folders: Mapping[str, Path],
+    *,
+    size: int,
+    bad_images: str,
+    max_bad_share: float,
+    free_memory: Callable[[], int] | None = None,
 ) -> Photos:
     """Decodes every photo of every split to size × size; raises BadData."""
+    allocate = partial(_allocate, free_memory=free_memory or _free_memory)
     found = {name: _files_by_class(name, folder) for name, folder in folders.items()}
     classes = _classes(found["train"], folders["train"])
     for name, by_class in found.items():
         _check_known(name, by_class, classes, folders[name])
     loaded = {
-        name: _load_split(name, folders[name], by_class, classes, size)
+        name: _load_split(name, folders[name], by_class, classes, partial(allocate, name, size))
         for name, by_class in found.items()
     }
     skipped = tuple(bad for _, bads in loaded.values() for bad in bads)
@@ -109,7 +117,15 @@ def _files_by_class(split: str, folder: Path) -> dict[str, list[str]]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder, followlinks=True):
+    """Every file below, once: links are followed, but not in circles; hidden folders are not."""
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in names)
 
 
@@ -123,6 +139,12 @@ def _classes(train: Mapping[str, list[str]], folder: Path) -> tuple[str, ...]:
             f"{folder} has one class, '{next(iter(train))}'. A classifier needs at least two: "
             "add a folder with photos of something else."
         )
+    for name in train:
+        if name != name.encode(errors="replace").decode():
+            raise BadData(
+                f"The class folder {os.fsencode(folder / name)!r} has a name that is not UTF-8. "
+                "Rename it."
+            )
     return tuple(train)
 
 
@@ -139,16 +161,21 @@ def _check_known(
 
 
 def _load_split(
-    name: str, folder: Path, by_class: Mapping[str, list[str]], classes: tuple[str, ...], size: int
+    name: str,
+    folder: Path,
+    by_class: Mapping[str, list[str]],
+    classes: tuple[str, ...],
+    allocate: Callable[[int], Pixels],
 ) -> tuple[Split, list[BadPhoto]]:
     files = [file for files in by_class.values() for file in files]
-    labels = [classes.index(label) for label, files in by_class.items() for _ in files]
-    squares = _allocate((len(files), size, size, 3), name)
+    index = {label: number for number, label in enumerate(classes)}
+    labels = [index[label] for label, files in by_class.items() for _ in files]
+    squares = allocate(len(files))
 
     def decode(row: int) -> str | None:
         try:
             data = (folder / files[row]).read_bytes()
-            squares[row] = read_square(data, size, max_megapixels=MAX_MEGAPIXELS)
+            squares[row] = read_square(data, squares.shape[1], max_megapixels=MAX_MEGAPIXELS)
         except (UnreadableImage, ImageTooLarge) as error:
             return str(error)
         except OSError as error:
@@ -173,9 +200,10 @@ def _load_split(
     return split, bad
 
 
-def _allocate(shape: tuple[int, ...], name: str) -> Pixels:
+def _allocate(name: str, size: int, count: int, free_memory: Callable[[], int]) -> Pixels:
     """Memory when half of what is free suffices, else a file that the system pages in and out."""
-    needed, free = int(np.prod(shape)), _free_memory()
+    shape = (count, size, size, 3)
+    needed, free = math.prod(shape), free_memory()
     if needed <= free // 2:
         return np.empty(shape, np.uint8)
     log.info(
@@ -190,12 +218,21 @@ def _allocate(shape: tuple[int, ...], name: str) -> Pixels:
 
 
 def _free_memory() -> int:
-    """Bytes that are free here: the machine's, or less if the container may not use them."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    """Bytes to be had here: the machine's or, if fewer, the container's. Caches count as free."""
+    free = _figure(Path("/proc/meminfo"), "MemAvailable:") * 1024
+    group = Path("/sys/fs/cgroup")
+    limit = group / "memory.max"
     if limit.is_file() and limit.read_text().strip() != "max":
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
+        used = int((group / "memory.current").read_text())
+        cached = _figure(group / "memory.stat", "inactive_file")
+        free = min(free, int(limit.read_text()) - used + cached)
     return free
+
+
+def _figure(file: Path, name: str) -> int:
+    """The number beside a name, in a file of such lines."""
+    rows = (line.split() for line in file.read_text().splitlines())
+    return next(int(row[1]) for row in rows if row[0] == name)
 
 
 def _judge(bad: tuple[BadPhoto, ...], total: int, policy: str, max_share: float) -> None:

@@ -83,7 +83,7 @@ def _check_agreement(artifact: Artifact, model: PixelsToProbabilities, samples: 
     with torch.inference_mode():
         trained = model(torch.from_numpy(samples)).numpy()
     difference = float(np.abs(served - trained).max())
-    if difference > TOLERANCE:
+    if not difference <= TOLERANCE:  # so that NaN fails too
         raise ExportFailed(
             f"The exported graph's probabilities differ from the network's by {difference:.2g} "
             f"(limit {TOLERANCE:g}). Please report this with the versions of torch and openvino."

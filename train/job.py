@@ -76,9 +76,11 @@ def open_job(environ: Mapping[str, str] = os.environ) -> Job:
 
 def write_failure(base: Path, sentence: str, trace: str) -> None:
     """Writes output/failure: the sentence first, because SageMaker shows only the beginning."""
+    if not base.is_dir():
+        return  # outside of SageMaker nobody would look there
     path = base / "output" / "failure"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{sentence}\n\n{trace}", encoding="utf-8")
+    path.write_text(f"{sentence}\n\n{trace}", encoding="utf-8", errors="backslashreplace")
 
 
 def _read_object(path: Path) -> dict[str, Any]:

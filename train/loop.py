@@ -66,9 +66,12 @@ class Learner:
     ema_decay: float
     steps: int = 0
     average: nn.Module = field(init=False)
+    _averaged: list[Tensor] = field(init=False)
+    _latest: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         self.average = copy.deepcopy(self.module).eval()
+        self._averaged, self._latest = _floats(self.average), _floats(self.module)
 
     def train_mode(self) -> None:
         self.module.eval()
@@ -90,9 +93,12 @@ class Learner:
     def _update_average(self) -> None:
         # Young averages forget faster, so that short trainings are not dominated by the start.
         decay = min(self.ema_decay, (1 + self.steps) / (10 + self.steps))
-        ours, theirs = self.average.state_dict(), self.module.state_dict()
-        floats = [name for name, value in ours.items() if value.is_floating_point()]
-        torch._foreach_lerp_([ours[n] for n in floats], [theirs[n] for n in floats], 1 - decay)
+        torch._foreach_lerp_(self._averaged, self._latest, 1 - decay)
+
+
+def _floats(module: nn.Module) -> list[Tensor]:
+    """Weights and norm statistics, in the module's own memory; step counters have no mean."""
+    return [value for value in module.state_dict().values() if value.is_floating_point()]
 
 
 def fit(
@@ -153,13 +159,14 @@ def _epoch(
         scheduler.step()
     train_loss = total.item() / count
     trained_s = time.perf_counter() - started
-    if not math.isfinite(train_loss):
-        raise Diverged(
-            f"The training loss became {train_loss} in epoch {epoch}: the steps are too large. "
-            f"Lower lr (its peak: {max(scheduler.base_lrs):g})."
-        )
     valid_batches = _Timed(valid())
     valid_loss, accuracy = evaluate(learner.average, learner.device, valid_batches)
+    for name, loss in (("training", train_loss), ("validation", valid_loss)):
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"The {name} loss became {loss} in epoch {epoch}: the steps are too large. "
+                f"Lower lr (its peak: {max(scheduler.base_lrs):g})."
+            )
     wall_s = time.perf_counter() - started
     waited_s = batches.waited_s + valid_batches.waited_s
     return EpochMetrics(

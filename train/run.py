@@ -1,0 +1,170 @@
+"""The whole job, top to bottom: from a job's photos to the model and a report."""
+
+import csv
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from serve.engine_torch import PixelsToProbabilities
+from serve.preprocess import Pixels, centre
+from train.config import Config, read_config
+from train.data import Photos, Split, load_photos
+from train.export import export, versions
+from train.finetune import Trained, fine_tune
+from train.job import Job
+from train.loop import Device
+from train.metrics import Evaluation, test_line
+from train.network import download_imagenet, read_weights
+from train.recipe import Recipe, choose_recipe
+from train.report import Run, write_report
+
+log = logging.getLogger("train")
+
+# ImageNet practice: photos are resized to 256 px and cropped to 224.
+RESIZE_SHARE = 256 / 224
+EXPORT_SAMPLES = 32
+
+
+def run(job: Job) -> None:
+    started = time.monotonic()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    config = read_config(job.hyperparameters)
+    folders = job.split_folders()
+    recipe = choose_recipe(config, has_channel="pretrained" in job.channels)
+    for reason in recipe.reasons:
+        log.info(reason)
+    weights = _weights(job, config, recipe)
+    photos = load_photos(
+        folders,
+        size=round(config.image_size * RESIZE_SHARE),
+        bad_images=config.bad_images,
+        max_bad_share=config.max_bad_share,
+    )
+    log.info(_described(photos))
+    trained = fine_tune(photos, config, recipe, weights)
+    evaluation = _evaluate(trained, photos, config, recipe.device)
+    log.info(test_line(evaluation))
+    _export(job, config, photos, trained, evaluation)
+    seconds = time.monotonic() - started
+    _write_predictions(evaluation, job.output_data_dir / "predictions.csv")
+    write_report(
+        _report(job, config, recipe, photos, trained, evaluation, seconds),
+        job.output_data_dir / "report.html",
+    )
+    log.info(
+        "Done in %.0f s: model in %s, report in %s.", seconds, job.model_dir, job.output_data_dir
+    )
+
+
+def _weights(job: Job, config: Config, recipe: Recipe) -> Mapping[str, Tensor] | None:
+    if recipe.pretrained == "channel":
+        return read_weights(job.channels["pretrained"])
+    if recipe.pretrained == "imagenet":
+        return download_imagenet(config.architecture)
+    return None
+
+
+def _described(photos: Photos) -> str:
+    sizes = ", ".join(f"{len(split)} {name}" for name, split in photos.splits.items())
+    return f"{len(photos.classes)} classes; photos: {sizes}; skipped: {len(photos.skipped)}."
+
+
+def _evaluate(trained: Trained, photos: Photos, config: Config, device: Device) -> Evaluation:
+    """The probabilities of the test photos, or of the validation photos if there is no test."""
+    split = photos.splits.get("test") or photos.splits["valid"]
+    if split.name != "test":
+        log.warning("There is no test channel: the final figures are of the validation photos.")
+    model = PixelsToProbabilities(trained.normalized).eval()
+    parts = []
+    with torch.inference_mode(), device.autocast():
+        for start in range(0, len(split), config.batch_size):
+            pixels = _pixels(split, config, slice(start, start + config.batch_size))
+            parts.append(model(torch.from_numpy(pixels).to(device.name)).cpu().numpy())
+    return Evaluation(
+        split=split.name,
+        classes=photos.classes,
+        files=split.files,
+        labels=split.labels,
+        probabilities=np.concatenate(parts),
+    )
+
+
+def _pixels(split: Split, config: Config, rows: slice) -> Pixels:
+    return centre(split.squares[rows], config.image_size)
+
+
+def _export(
+    job: Job, config: Config, photos: Photos, trained: Trained, evaluation: Evaluation
+) -> None:
+    valid = photos.splits["valid"]
+    export(
+        job.model_dir,
+        trained.normalized,
+        architecture=config.architecture,
+        classes=photos.classes,
+        resize=valid.squares.shape[1],
+        metrics={
+            f"{evaluation.split}_accuracy": evaluation.accuracy,
+            f"{evaluation.split}_top5": evaluation.top_k_accuracy(5),
+        },
+        samples=_pixels(valid, config, slice(0, EXPORT_SAMPLES)),
+    )
+
+
+def _write_predictions(evaluation: Evaluation, path: Path) -> None:
+    """One row a photo: file, its class, the predicted class, every class's probability."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", "expected", "predicted", *evaluation.classes])
+        for name, label, predicted, probabilities in zip(
+            evaluation.files,
+            evaluation.labels,
+            evaluation.predicted,
+            evaluation.probabilities,
+            strict=True,
+        ):
+            rows.writerow(
+                [
+                    name,
+                    evaluation.classes[label],
+                    evaluation.classes[predicted],
+                    *(f"{p:.6f}" for p in probabilities),
+                ]
+            )
+
+
+def _report(
+    job: Job,
+    config: Config,
+    recipe: Recipe,
+    photos: Photos,
+    trained: Trained,
+    evaluation: Evaluation,
+    seconds: float,
+) -> Run:
+    return Run(
+        title=job.name,
+        summary={
+            "Network": config.architecture,
+            "Trained": recipe.fine_tune,
+            "Pretrained": recipe.pretrained,
+            "Device": str(recipe.device),
+            "Epochs": f"{len(trained.history)} of {recipe.epochs}",
+            "Seconds": f"{seconds:.0f}",
+        },
+        decisions=recipe.reasons,
+        hyperparameters=config.model_dump() | {"epochs": recipe.epochs, "lr": recipe.lr},
+        history=trained.history,
+        best_epoch=trained.best_epoch,
+        counts=photos.counts(),
+        evaluation=evaluation,
+        photo_folder=photos.splits[evaluation.split].folder,
+        skipped=photos.skipped,
+        versions=versions(),
+    )
