@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+# As the command `train` sets it: torch in two processes at once would wait by spinning.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 SHARED = Path(__file__).parents[2] / "shared"
 REAL_DOGS = SHARED / "photos" / "dogs"

@@ -3,14 +3,13 @@
 import re
 import subprocess
 from pathlib import Path
-from typing import Literal, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from serve.settings import ServeSettings, variable
-from train.config import Config
+from train.config import Config, allowed
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,26 +22,7 @@ def rows(model: type[BaseModel], name_of: str) -> list[str]:
 
 def row(name: str, field: FieldInfo, name_of: str) -> str:
     shown = variable(name) if name_of == "variable" else name
-    return f"| `{shown}` | {field.default} | {allowed(field)} | {field.description} |"
-
-
-def allowed(field: FieldInfo) -> str:
-    """The choices or the range of a field, as its own checks have them."""
-    choices = [c for c in literals(field.annotation) if isinstance(c, str)]
-    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    limits = [
-        f"{signs[kind]} {getattr(limit, kind):g}"
-        for limit in field.metadata
-        for kind in signs
-        if hasattr(limit, kind)
-    ]
-    return ", ".join([*choices, *limits]) or "any"
-
-
-def literals(annotation: object) -> list[object]:
-    if get_origin(annotation) is Literal:
-        return list(get_args(annotation))
-    return [choice for part in get_args(annotation) for choice in literals(part)]
+    return f"| `{shown}` | {field.default} | {allowed(field) or 'any'} | {field.description} |"
 
 
 @pytest.mark.parametrize("row", rows(Config, "name"))

@@ -32,8 +32,12 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    architecture: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(
-        "resnet50", description="torchvision's network."
+    architecture: Literal["auto", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = (
+        Field(
+            "auto",
+            description="torchvision's network. auto: the one whose weights are in the channel "
+            "`pretrained`, else resnet50.",
+        )
     )
     pretrained: Literal["auto", "channel", "imagenet", "none"] = Field(
         "auto",
@@ -133,17 +137,16 @@ def _unquoted(value: str) -> str:
 def _sentence(error: ValidationError) -> str:
     details = error.errors()
     name = str(details[0]["loc"][0])
-    value = details[0]["input"]
+    value, field = details[0]["input"], Config.model_fields[name]
     reasons = dict.fromkeys(detail["msg"][0].lower() + detail["msg"][1:] for detail in details)
     return (
         f"Hyperparameter {name}={value!r} can't be used: {'; or '.join(reasons)}. "
-        f"Allowed: {allowed(name)}. {Config.model_fields[name].description}"
+        f"Allowed: {allowed(field)}. {field.description}"
     )
 
 
-def allowed(name: str) -> str:
-    """A hyperparameter's choices and limits, as its own checks have them."""
-    field = Config.model_fields[name]
+def allowed(field: FieldInfo) -> str:
+    """A field's choices and limits, as its own checks have them."""
     return ", ".join([*_choices(field.annotation), *_limits(field)])
 
 

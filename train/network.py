@@ -105,6 +105,13 @@ def identify(weights: Mapping[str, Tensor]) -> str | None:
     return None
 
 
+def choose_architecture(asked: str, weights: Mapping[str, Tensor] | None) -> str:
+    """`auto` made the network the weights are of, or resnet50."""
+    if asked != "auto":
+        return asked
+    return (weights and identify(weights)) or "resnet50"
+
+
 def _backbone(architecture: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if mismatch := _mismatch(architecture, weights):
         fitting = identify(weights)

@@ -19,7 +19,7 @@ from train.finetune import Trained, fine_tune
 from train.job import Job
 from train.loop import Device
 from train.metrics import Evaluation, test_line
-from train.network import download_imagenet, read_weights
+from train.network import choose_architecture, download_imagenet, read_weights
 from train.recipe import Recipe, choose_recipe
 from train.report import Run, write_report
 
@@ -39,13 +39,15 @@ def run(job: Job) -> None:
     for reason in recipe.reasons:
         log.info(reason)
     weights = _weights(job, config, recipe)
+    architecture = choose_architecture(config.architecture, weights)
+    config = config.model_copy(update={"architecture": architecture})
     photos = load_photos(
         folders,
         size=round(config.image_size * RESIZE_SHARE),
         bad_images=config.bad_images,
         max_bad_share=config.max_bad_share,
     )
-    log.info(_described(photos))
+    log.info(_described(architecture, photos))
     trained = fine_tune(photos, config, recipe, weights)
     evaluation = _evaluate(trained, photos, config, recipe.device)
     log.info(test_line(evaluation))
@@ -65,13 +67,16 @@ def _weights(job: Job, config: Config, recipe: Recipe) -> Mapping[str, Tensor] |
     if recipe.pretrained == "channel":
         return read_weights(job.channels["pretrained"])
     if recipe.pretrained == "imagenet":
-        return download_imagenet(config.architecture)
+        return download_imagenet(choose_architecture(config.architecture, None))
     return None
 
 
-def _described(photos: Photos) -> str:
+def _described(architecture: str, photos: Photos) -> str:
     sizes = ", ".join(f"{len(split)} {name}" for name, split in photos.splits.items())
-    return f"{len(photos.classes)} classes; photos: {sizes}; skipped: {len(photos.skipped)}."
+    return (
+        f"{architecture}, {len(photos.classes)} classes; photos: {sizes}; "
+        f"skipped: {len(photos.skipped)}."
+    )
 
 
 def _evaluate(trained: Trained, photos: Photos, config: Config, device: Device) -> Evaluation:

@@ -19,6 +19,7 @@ from train.network import (
     ARCHITECTURES,
     BadWeights,
     build_network,
+    choose_architecture,
     download_imagenet,
     identify,
     parameter_groups,
@@ -53,6 +54,15 @@ def test_every_network_gets_a_last_layer_for_the_classes(architecture: str) -> N
     head = network.get_submodule("fc")
     assert isinstance(head, nn.Linear)
     assert head.out_features == 7
+
+
+def test_auto_takes_the_network_whose_weights_it_is_given() -> None:
+    with torch.device("meta"):
+        weights = torchvision.models.get_model("resnet34").state_dict()
+    assert choose_architecture("auto", weights) == "resnet34"
+    assert choose_architecture("auto", None) == "resnet50"
+    assert choose_architecture("auto", {"other": torch.zeros(1)}) == "resnet50"
+    assert choose_architecture("resnet18", weights) == "resnet18"
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
