@@ -35,7 +35,7 @@ lock: .venv/installed  ## resolves docker/requirements/*.txt anew from pyproject
 	@echo "Making the environment .venv (once; torch with its CUDA libraries is about 3 GB) ..."
 	"$(PYTHON)" -m venv --clear .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement docker/requirements/uv.txt
-	$(UV) sync --quiet --python .venv/bin/python --require-hashes docker/requirements/dev.txt
+	$(UV) sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes docker/requirements/dev.txt
 	$(UV) install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

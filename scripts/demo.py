@@ -30,6 +30,7 @@ FROM_SCRATCH = {
     "pretrained": "none",
     "image_size": "64",
     "epochs": "20",
+    "batch_size": "16",
 }
 ASKED_PHOTOS = 5
 READY_WITHIN_S = 120.0
