@@ -3,11 +3,6 @@
 import base64
 import csv
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +18,7 @@ from serve.engine_openvino import OpenVinoEngine
 from serve.engine_torch import TorchEngine
 from serve.preprocess import Pixels, read_pixels
 from tests.conftest import REAL_DOGS, REAL_WEIGHTS, run_train
+from tests.serve.server_process import serving
 
 pytestmark = [
     pytest.mark.photos,
@@ -103,36 +99,13 @@ def test_an_engine_in_bf16_names_the_same_class(
 
 
 @pytest.fixture(scope="module")
-def endpoint(trained: Trained) -> Iterator[httpx.Client]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
-        "SERVE_MODEL_DIR": str(trained.model_dir),
-        "SERVE_PRECISION": "fp32",
-        "SERVE_TOP_K": "1000",
-        "SAGEMAKER_BIND_TO_PORT": str(port),
-    }
+def endpoint(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    log = tmp_path_factory.mktemp("endpoint") / "log"
     with (
-        subprocess.Popen([Path(sys.executable).with_name("serve")], env=environment) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+        serving(trained.model_dir, log, SERVE_PRECISION="fp32", SERVE_TOP_K="1000") as server,
+        server.client() as client,
     ):
-        try:
-            wait_until_ready(client, process)
-            yield client
-        finally:
-            process.terminate()
-
-
-def wait_until_ready(client: httpx.Client, process: "subprocess.Popen[bytes]") -> None:
-    while process.poll() is None:
-        try:
-            if client.get("/ping").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError("the server ended")
+        yield client
 
 
 def test_the_endpoint_repeats_what_training_computed(

@@ -17,7 +17,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from conftest import COLORS, jpeg
 from fastapi import FastAPI
 from PIL import Image
 
@@ -27,6 +26,7 @@ from serve.engine import Engine, EngineUnavailable, Probabilities
 from serve.model import Model
 from serve.preprocess import Pixels
 from serve.settings import ServeSettings
+from tests.conftest import COLORS, jpeg
 
 pytestmark = pytest.mark.timeout(60, method="thread")
 

@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import TrainedJob
 
 from serve.artifact import Artifact, open_artifact
 from serve.engine import Engine, EngineUnavailable, open_engine
 from serve.preprocess import Pixels, read_pixels
 from serve.settings import ServeSettings
+from tests.conftest import TrainedJob
 
 ENGINES = ("openvino", "torch")
 

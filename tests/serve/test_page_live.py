@@ -5,9 +5,10 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from conftest import TrainedJob
 from playwright.sync_api import expect, sync_playwright
-from server_process import Server, serving
+
+from tests.conftest import TrainedJob
+from tests.serve.server_process import Server, serving
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

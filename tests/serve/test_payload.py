@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from conftest import COLORS, jpeg
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from serve.payload import (
     decode_base64,
     read_payload,
 )
+from tests.conftest import COLORS, jpeg
 
 PHOTO = jpeg(COLORS["red"], size=(16, 16))
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from conftest import TrainedJob
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from server_process import Server, refused_to_start, serving, started
 
 from serve.artifact import pack
+from tests.conftest import TrainedJob
+from tests.serve.server_process import Server, refused_to_start, serving, started
 
 pytestmark = pytest.mark.timeout(120)
 

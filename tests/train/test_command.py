@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REAL_DOGS, REAL_WEIGHTS, TrainedJob, jpeg, make_color_set, run_train
 
 from serve.artifact import open_artifact
+from tests.conftest import REAL_DOGS, REAL_WEIGHTS, TrainedJob, jpeg, make_color_set, run_train
 from train.job import REASON_CHARACTERS
 from train.metrics import read_metrics
 

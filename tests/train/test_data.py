@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import COLORS, jpeg, make_color_set
 from PIL import Image
 
 from serve.preprocess import read_square
+from tests.conftest import COLORS, jpeg, make_color_set
 from train.data import MAX_MEGAPIXELS, BadData, Photos, load_photos
 
 SIZE = 24

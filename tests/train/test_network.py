@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from conftest import REAL_WEIGHTS
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tests.conftest import REAL_WEIGHTS
 from train.config import Config
 from train.network import (
     ARCHITECTURES,
