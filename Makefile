@@ -29,7 +29,7 @@ lock: .venv/installed  ## resolves docker/requirements/*.txt anew from pyproject
 
 .venv/installed: pyproject.toml docker/requirements/dev.txt docker/requirements/uv.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
-	  echo "Kennel needs Python 3.11 (found: $$("$(PYTHON)" --version 2>&1 || echo none)). Install it, for example with" >&2; \
+	  echo "Kennel needs Python 3.11 (found: $$("$(PYTHON)" --version 2>/dev/null || echo none)). Install it, for example with" >&2; \
 	  echo "'apt install python3.11 python3.11-venv', 'brew install python@3.11' or 'uv python install 3.11'," >&2; \
 	  echo "or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Making the environment .venv (once; torch with its CUDA libraries is about 3 GB) ..."
