@@ -1,9 +1,11 @@
 """`make demo`: photos → training → server → an answer over HTTP → report, on this machine alone."""
 
 import argparse
+import csv
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -33,6 +35,7 @@ FROM_SCRATCH = {
     "batch_size": "16",
 }
 ASKED_PHOTOS = 5
+MARKER = ".made-by-kennel-demo"  # in a folder that the demo may overwrite
 READY_WITHIN_S = 120.0
 
 
@@ -42,6 +45,7 @@ class DemoFailed(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the children as Ctrl-C does
     try:
         run(options.data, options.weights, options.out)
     except DemoFailed as error:
@@ -56,7 +60,13 @@ def run(data: Path | None, weights: Path | None, out: Path) -> None:
     """Leaves model.tar.gz, report.html and summary.json in `out`."""
     seconds: dict[str, float] = {}
     started = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
+    if weights is not None and not weights.is_file():
+        raise DemoFailed(f"WEIGHTS={weights} is not a file. Name a .pth or .safetensors file.")
+    if data is not None:
+        _check_splits(data)
+        if out.resolve().is_relative_to(data.resolve()):
+            raise DemoFailed(f"OUT={out} lies inside DATA={data}. Name a folder outside of it.")
+    _claim(out)
     with _timed(seconds, "data"):
         photos = _photos(data, out)
     base = out / "ml"
@@ -66,17 +76,17 @@ def run(data: Path | None, weights: Path | None, out: Path) -> None:
     _collect(base, out)
     port = _free_port()
     serving = time.monotonic()
-    with _server(model, port) as client:
+    with _server(model, port) as (process, client):
         _step("Serve", "the command `serve`, as SageMaker runs it")
-        engine = _wait_until_ready(client)
+        engine = _wait_until_ready(process, client)
         seconds["serve_start"] = time.monotonic() - serving
         console.print(f"Ready after {seconds['serve_start']:.1f} s, engine {engine}.")
         _step("Ask", "photos the network has never seen, over HTTP")
         asked = time.monotonic()
-        files = _unseen_photos(photos / "test")
-        answers = [_ask(client, files[0])]
+        files = _unseen_photos(base / "output" / "data" / "predictions.csv")
+        answers = [_ask(client, photos / "test", files[0])]
         seconds["first_answer"] = time.monotonic() - asked
-        answers += [_ask(client, file) for file in files[1:]]
+        answers += [_ask(client, photos / "test", file) for file in files[1:]]
     seconds["total"] = time.monotonic() - started
     summary = summarize(test_accuracy, model, answers[0], engine, seconds)
     (out / "summary.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
@@ -104,6 +114,29 @@ def _step(name: str, what: str) -> None:
     console.print(f"\n[bold cyan]{name}[/]  [dim]{what}")
 
 
+def _check_splits(data: Path) -> None:
+    missing = [name for name in SPLITS if not (data / name).is_dir()]
+    if missing:
+        raise DemoFailed(
+            f"DATA={data} has no folder '{missing[0]}'. It needs train/, valid/ and test/, each "
+            "with one folder of photos per class."
+        )
+
+
+def _claim(out: Path) -> None:
+    """Makes `out` the demo's own; another's folder is left as it is."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()) and not (out / MARKER).exists():
+            raise DemoFailed(
+                f"OUT={out} holds files that are not the demo's, which would be overwritten. "
+                "Name a new or empty folder."
+            )
+        (out / MARKER).touch()
+    except OSError as error:
+        raise DemoFailed(f"OUT={out} can't be used: {error.strerror}.") from None
+
+
 def _photos(data: Path | None, out: Path) -> Path:
     """The user's photos, or a set painted for the demo."""
     if data is None:
@@ -114,12 +147,6 @@ def _photos(data: Path | None, out: Path) -> Path:
         console.print(f"{count} photos in {photos}")
         return photos
     _step("Photos", str(data))
-    missing = [name for name in SPLITS if not (data / name).is_dir()]
-    if missing:
-        raise DemoFailed(
-            f"DATA={data} has no folder '{missing[0]}'. It needs train/, valid/ and test/, each "
-            "with one folder of photos per class."
-        )
     return data.resolve()
 
 
@@ -128,15 +155,21 @@ def _train(photos: Path, weights: Path | None, base: Path) -> float:
     _step("Train", "the command `train`, as SageMaker runs it")
     _lay_out(photos, weights, base)
     command = [Path(sys.executable).with_name("train")]
-    environment = os.environ | {"SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_NAME": "kennel-demo"}
+    # A notebook on SageMaker has SM_* variables of its own, which would win over our tree.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SM_")}
+    environment |= {"SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_NAME": "kennel-demo"}
     metrics: dict[str, float] = {}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            console.print(f"  {escape(line.rstrip())}", style="dim")
-            metrics |= read_metrics(line)
+        try:
+            for line in process.stdout:
+                console.print(f"  {escape(line.rstrip())}", style="dim")
+                metrics |= read_metrics(line)
+        except KeyboardInterrupt:
+            process.terminate()
+            raise
     if process.returncode:
         raise DemoFailed(f"Training failed; {base / 'output' / 'failure'} says why.")
     return metrics["test_accuracy"]
@@ -154,8 +187,6 @@ def _lay_out(photos: Path, weights: Path | None, base: Path) -> None:
         )
         hyperparameters = FROM_SCRATCH
     else:
-        if not weights.is_file():
-            raise DemoFailed(f"WEIGHTS={weights} does not exist.")
         (channels / "pretrained").mkdir()
         (channels / "pretrained" / weights.name).symlink_to(weights.resolve())
         hyperparameters = {}
@@ -182,7 +213,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _server(model: Path, port: int) -> Iterator[httpx.Client]:
+def _server(model: Path, port: int) -> Iterator[tuple["subprocess.Popen[bytes]", httpx.Client]]:
     """The command `serve` on loopback, ended the way SageMaker ends it."""
     environment = os.environ | {
         "SERVE_MODEL_DIR": str(model),
@@ -193,16 +224,20 @@ def _server(model: Path, port: int) -> Iterator[httpx.Client]:
         [Path(sys.executable).with_name("serve")], env=environment, stdout=subprocess.DEVNULL
     ) as process:
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-                yield client
+            with httpx.Client(
+                base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False
+            ) as client:
+                yield process, client
         finally:
             process.terminate()
 
 
-def _wait_until_ready(client: httpx.Client) -> str:
+def _wait_until_ready(process: "subprocess.Popen[bytes]", client: httpx.Client) -> str:
     """The name of the server's engine, once /ping answers 200."""
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise DemoFailed("The server ended at once; its line above says why.")
         try:
             answer = client.get("/ping")
         except httpx.TransportError:
@@ -214,24 +249,23 @@ def _wait_until_ready(client: httpx.Client) -> str:
     raise DemoFailed(f"The server was not ready after {READY_WITHIN_S:.0f} s; see its lines above.")
 
 
-def _unseen_photos(test: Path) -> list[Path]:
-    """The first photo of some classes, spread evenly over all."""
-    classes = sorted(path for path in test.iterdir() if path.is_dir())
-    firsts = [min(files) for folder in classes if (files := [*folder.glob("*.jp*g")])]
-    if not firsts:
-        raise DemoFailed(f"{test} has no JPEG to ask about.")
+def _unseen_photos(predictions: Path) -> list[dict[str, str]]:
+    """The first readable test photo of some classes, spread evenly over all."""
+    with predictions.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    firsts = list({row["expected"]: row for row in reversed(rows)}.values())[::-1]
     stride = max(1, len(firsts) // ASKED_PHOTOS)
     return firsts[::stride][:ASKED_PHOTOS]
 
 
-def _ask(client: httpx.Client, file: Path) -> Answer:
-    response = client.post(
-        "/invocations", content=file.read_bytes(), headers={"Content-Type": "image/jpeg"}
-    )
+def _ask(client: httpx.Client, test: Path, row: dict[str, str]) -> Answer:
+    file = test / row["file"]
+    headers = {"Content-Type": "application/octet-stream"}
+    response = client.post("/invocations", content=file.read_bytes(), headers=headers)
     body = response.json()
     if response.status_code != httpx.codes.OK:
         raise DemoFailed(f"The server answered {response.status_code} to {file}: {body['error']}")
-    return Answer(file, file.parent.name, body["predictions"])
+    return Answer(file, row["expected"], body["predictions"])
 
 
 if __name__ == "__main__":

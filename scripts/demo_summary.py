@@ -1,6 +1,7 @@
 """What the demo says at its end: to people as a table, to programs as summary.json."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,6 @@ def show(console: Console, summary: dict[str, Any], answers: Sequence[Answer], o
     console.print(f"  report   {out / 'report.html'}")
     console.print(f"  model    {out / 'model.tar.gz'}")
     console.print(f"  summary  {out / 'summary.json'}")
-    console.print(
-        f"  try it   SERVE_MODEL_DIR={out / 'ml' / 'model'} .venv/bin/serve"
-        "   then drop a photo on http://localhost:8080"
-    )
+    model_dir = shlex.quote(str(out / "ml" / "model"))
+    console.print(f"  try it   SERVE_MODEL_DIR={model_dir} .venv/bin/serve")
+    console.print("           then drop a photo on http://localhost:8080")

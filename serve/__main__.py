@@ -2,12 +2,13 @@
 
 import logging
 import signal
+import socket
 import sys
 from types import FrameType
 from typing import NoReturn
 
 from serve.model import start_loading
-from serve.settings import BadSetting, read_settings
+from serve.settings import BadSetting, ServeSettings, read_settings
 
 # SageMaker sends SIGKILL 30 s after SIGTERM; what is in flight gets most of that.
 DRAIN_S = 25
@@ -18,8 +19,14 @@ def main() -> NoReturn:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, _leave)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    if sys.argv[1:] not in ([], ["serve"]):  # the second is how SageMaker may call it
+        sys.exit(
+            f"`serve` takes no arguments, got {' '.join(sys.argv[1:])!r}. "
+            "Its settings are environment variables: see README.md, Settings."
+        )
     try:
         settings = read_settings()
+        _check_address(settings)
     except BadSetting as error:
         sys.exit(str(error))
     loading = start_loading(settings)
@@ -45,6 +52,19 @@ def main() -> NoReturn:
     )
     server.run()
     sys.exit(app.state.service.fatal or 0)
+
+
+def _check_address(settings: ServeSettings) -> None:
+    """Finds out before the model is loaded whether the port is to be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        socket.create_server((settings.host, settings.port), family=family).close()
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise BadSetting(
+            f"Can't listen on {settings.host} port {settings.port}: {reason}. Set "
+            "SAGEMAKER_BIND_TO_PORT to a free port, or SERVE_HOST to an address of this machine."
+        ) from None
 
 
 def _leave(signum: int, frame: FrameType | None) -> NoReturn:

@@ -75,7 +75,7 @@ def read_payload(body: bytes, content_type: str, *, max_items: int) -> Payload:
 
 
 def _read_json(body: bytes, max_items: int) -> Payload:
-    fields = _parse(body, "The body")
+    fields = _parse(body, "The body", known=_KEYS)
     top_k = _top_k(fields)
     match fields:
         case {"inputs": list() as inputs}:
@@ -102,25 +102,25 @@ def _read_lines(body: bytes, max_items: int) -> Payload:
 def _line(number: int, text: bytes) -> Item:
     where = f"Line {number}"
     try:
-        fields = _parse(text, where)
+        fields = _parse(text, where, known=("inputs",))
     except BadPayload as error:
         return Item(where, error=str(error))
-    if set(fields) != {"inputs"} or isinstance(fields["inputs"], list):
+    if "inputs" not in fields or isinstance(fields["inputs"], list):
         return Item(where, error=f'{where} must be {{"inputs": "<base64>"}}, one photo a line.')
     return _item(f"{where}: inputs", fields["inputs"])
 
 
-def _parse(text: bytes, where: str) -> dict[str, Any]:
+def _parse(text: bytes, where: str, known: tuple[str, ...]) -> dict[str, Any]:
     try:
         fields = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise BadPayload(f"{where} is not JSON: {error}.") from None
     if not isinstance(fields, dict):
         raise BadPayload(f'{where} must be a JSON object such as {{"inputs": "<base64>"}}.')
-    unknown = next((key for key in fields if key not in _KEYS), None)
+    unknown = next((key for key in fields if key not in known), None)
     if unknown is not None:
         raise BadPayload(
-            f"{where} has the unknown key {unknown[:80]!r}. Known: {', '.join(_KEYS)}."
+            f"{where} has the unknown key {unknown[:80]!r}. Known: {', '.join(known)}."
         )
     if "inputs" in fields and "instances" in fields:
         raise BadPayload(f'{where} has both "inputs" and "instances". Send one of them.')

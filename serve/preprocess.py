@@ -20,6 +20,8 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+# A JPEG is decoded at a reduced size, all else as a whole, which takes many times the memory.
+_JPEG_ADVANTAGE = 4
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -85,7 +87,7 @@ def read_square(data: bytes, size: int, *, max_megapixels: float) -> Pixels:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image, max_megapixels)
             return _square(image, size)
-    except ImageTooLarge:
+    except (ImageTooLarge, MemoryError):  # the second is no fault of the photo's
         raise
     except UnidentifiedImageError:
         raise UnreadableImage(_what_it_is(data)) from None
@@ -99,6 +101,12 @@ def _check_size(image: Image.Image, max_megapixels: float) -> None:
     megapixels = image.width * image.height / 1e6
     if megapixels > max_megapixels:
         raise ImageTooLarge(f"has {megapixels:.0f} megapixels; the limit is {max_megapixels:g}")
+    whole = max_megapixels / _JPEG_ADVANTAGE
+    if image.format not in ("JPEG", "MPO") and megapixels > whole:
+        raise ImageTooLarge(
+            f"has {megapixels:.0f} megapixels; the limit is {whole:g} for {image.format}. "
+            "Send a JPEG"
+        )
 
 
 def _square(image: Image.Image, size: int) -> Pixels:
@@ -106,10 +114,10 @@ def _square(image: Image.Image, size: int) -> Pixels:
     image.draft(None, (size, size))
     image.load()  # turns a TIFF upright, and clears its orientation
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    rgb = _as_rgb(image)
-    side = min(rgb.size)
-    left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
-    square = rgb.resize(
+    colours = _as_colours(image)
+    side = min(colours.size)
+    left, top = (colours.width - side) / 2, (colours.height - side) / 2
+    square = colours.resize(
         (size, size),
         Image.Resampling.BILINEAR,
         box=(left, top, left + side, top + side),
@@ -118,21 +126,25 @@ def _square(image: Image.Image, size: int) -> Pixels:
     # The central square is the same one whichever way the photo is turned, so turn the small one.
     if orientation in _UPRIGHT:
         square = square.transpose(_UPRIGHT[orientation])
-    return np.asarray(square)
+    return np.asarray(_on_white(square))
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def _as_colours(image: Image.Image) -> Image.Image:
+    """RGB, or RGBA where something shows through."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
         return _narrowed(image)
     if image.mode == "F":
         raise UnreadableImage("has floating-point pixels. Save it with 8 bits a channel")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        paper = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(paper, layer).convert("RGB")
-    return image.convert("RGB")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    paper = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(paper, image).convert("RGB")
 
 
 def _narrowed(image: Image.Image) -> Image.Image:

@@ -50,7 +50,11 @@ class ServeSettings(BaseModel):
     )
     timeout_s: float = Field(30.0, gt=0, le=3600, description="Seconds to an answer, else 504.")
     max_body_mb: float = Field(25.0, gt=0, description="Largest request body, MB (10^6 bytes).")
-    max_megapixels: float = Field(100.0, gt=0, description="Largest photo, 10^6 pixels.")
+    max_megapixels: float = Field(
+        100.0,
+        gt=0,
+        description="Largest photo, 10^6 pixels; a quarter for all but JPEG.",
+    )
     max_items: int = Field(1000, ge=1, description="Most photos in one request.")
 
     @model_validator(mode="after")

@@ -23,6 +23,11 @@ ENVIRONMENT = {
 
 
 def main() -> None:
+    if sys.argv[1:] not in ([], ["train"]):  # the second is how SageMaker may call it
+        sys.exit(
+            f"`train` takes no arguments, got {' '.join(sys.argv[1:])!r}. Hyperparameters and "
+            f"photos come from the tree in {base_dir()}: see README.md, Training."
+        )
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # Linux file names need not be valid Unicode.
@@ -32,6 +37,8 @@ def main() -> None:
         from train.run import run  # imports torch, so a torch that can't load is a failure too
 
         run(open_job())
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:
         sentence = _sentence(error)
         log.error("%s", sentence)

@@ -105,15 +105,29 @@ def _files_by_class(split: str, folder: Path) -> dict[str, list[str]]:
     """Class → its files relative to the split's folder, in a stable order."""
     if not folder.is_dir():
         raise BadData(f"The folder of '{split}', {folder}, does not exist.")
+    _warn_of_loose_files(split, folder)
     return {
         entry.name: sorted(
-            str(path.relative_to(folder))
-            for path in _walk(entry)
-            if not path.name.startswith(".") and path.name not in _IGNORED
+            str(path.relative_to(folder)) for path in _walk(entry) if _is_meant(path.name)
         )
         for entry in sorted(folder.iterdir())
         if entry.is_dir() and not entry.name.startswith(".")
     }
+
+
+def _warn_of_loose_files(split: str, folder: Path) -> None:
+    loose = sorted(p.name for p in folder.iterdir() if p.is_file() and _is_meant(p.name))
+    if loose:
+        log.warning(
+            "%d files of %s (such as %s) lie outside of any class folder and are not used.",
+            len(loose),
+            split,
+            loose[0],
+        )
+
+
+def _is_meant(name: str) -> bool:
+    return not name.startswith(".") and name not in _IGNORED
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -46,7 +46,7 @@ def export(
     """Writes the artifact into `folder`.
 
     `samples` are photos of shape (n, crop, crop, 3) on which the written graph must agree with
-    the network; raises ExportFailed if it does not.
+    the network; raises ExportFailed, and leaves what was in the folder, if it does not.
     """
     crop = samples.shape[1]
     model = PixelsToProbabilities(copy.deepcopy(normalized)).float().cpu().eval()
@@ -61,14 +61,17 @@ def export(
         versions=versions(),
     )
     weights = {k: v.contiguous() for k, v in model.normalized.network.state_dict().items()}
-    artifact = write_artifact(
+
+    def write_checked_graph(path: Path) -> None:
+        _write_graph(model, crop, path)
+        _check_agreement(Artifact(path.parents[1], card), model, samples)
+
+    return write_artifact(
         folder,
         card,
         write_weights=lambda path: save_file(weights, path),
-        write_graph=lambda path: _write_graph(model, crop, path),
+        write_graph=write_checked_graph,
     )
-    _check_agreement(artifact, model, samples)
-    return artifact
 
 
 def _write_graph(model: PixelsToProbabilities, crop: int, path: Path) -> None:

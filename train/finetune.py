@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from serve.engine_torch import Normalized
@@ -113,10 +114,7 @@ def _learner(
         module=module,
         trained=trained,
         optimizer=optimizer,
-        loss=nn.CrossEntropyLoss(
-            weight=_class_weights(photos, config, recipe.device),
-            label_smoothing=config.label_smoothing,
-        ),
+        loss=choose_loss(photos.splits["train"].labels, config, recipe.device),
         device=recipe.device,
         ema_decay=config.ema,
     )
@@ -129,12 +127,14 @@ def _fit(
     return fit(learner, Schedule(recipe.epochs, steps, config.patience), train, valid)
 
 
-def _class_weights(photos: Photos, config: Config, device: Device) -> Tensor | None:
-    if config.class_weights == "none":
-        return None
-    counts = np.bincount(photos.splits["train"].labels, minlength=len(photos.classes))
-    weights = counts.sum() / (len(counts) * counts)
-    return torch.tensor(weights, dtype=torch.float32, device=device.name)
+def choose_loss(labels: NDArray[np.int64], config: Config, device: Device) -> nn.CrossEntropyLoss:
+    """What is optimised: cross-entropy, smoothed and weighted by class as asked."""
+    weight = None
+    if config.class_weights == "balanced":
+        counts = np.bincount(labels)
+        weights = counts.sum() / (len(counts) * counts)
+        weight = torch.tensor(weights, dtype=torch.float32, device=device.name)
+    return nn.CrossEntropyLoss(weight, label_smoothing=config.label_smoothing)
 
 
 def _features(normalized: Normalized, split: Split, config: Config, device: Device) -> Tensor:
@@ -161,7 +161,9 @@ def _varied(
     split: Split, augment: Augment, batch_size: int, generator: Generator, device: Device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The split in random order, each batch varied anew."""
-    for rows in _shuffled(len(split), batch_size, generator):
+    batches = _shuffled(len(split), batch_size, generator)
+    steps = len(_batch_starts(len(split), batch_size))
+    for rows in track(batches, total=steps, what="Training"):
         squares = torch.from_numpy(split.squares[rows.numpy()]).to(device.name)
         labels = torch.from_numpy(split.labels[rows.numpy()]).to(device.name)
         yield augment(squares, generator), labels

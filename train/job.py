@@ -58,7 +58,7 @@ def base_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def open_job(environ: Mapping[str, str] = os.environ) -> Job:
-    """Reads the tree; `SM_*` variables of the training toolkit win over it. Raises BadJob."""
+    """Reads the tree; `SM_*` variables may say where its folders are. Raises BadJob."""
     base = base_dir(environ)
     if not base.is_dir():
         raise BadJob(

@@ -79,15 +79,19 @@ class Learner:
             part.train()
 
     def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """One update; the loss, detached and still on its device."""
+        """One update; the mean cross-entropy, detached and still on its device.
+
+        What is optimised may be smoothed or weighted; what is told compares with validation.
+        """
         with self.device.autocast():
-            loss: Tensor = self.loss(self.module(inputs).float(), targets)
+            logits = self.module(inputs).float()
+            loss: Tensor = self.loss(logits, targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.steps += 1
         self._update_average()
-        return loss.detach()
+        return functional.cross_entropy(logits.detach(), targets)
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -4,7 +4,6 @@ import base64
 import io
 import math
 import re
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from PIL import Image, ImageOps
+from PIL import Image
 
-from train.data import BadPhoto
+from serve.preprocess import ImageTooLarge, UnreadableImage, read_square
+from train.data import MAX_MEGAPIXELS, BadPhoto
 from train.metrics import ClassScore, EpochMetrics, Evaluation, Mistake
 
 MISTAKES_SHOWN = 12
@@ -168,9 +168,6 @@ def worst_first(evaluation: Evaluation) -> list[ClassScore]:
 
 # --- The photos ----------------------------------------------------------------------------------
 
-# What Pillow raises for a photo that has gone, or whose bytes or EXIF are broken.
-UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
-
 
 @dataclass(frozen=True)
 class Thumbnail:
@@ -184,15 +181,13 @@ def thumbnails(folder: Path, mistakes: Iterable[Mistake]) -> list[Thumbnail]:
 
 
 def thumbnail(path: Path) -> str | None:
-    jpeg = io.BytesIO()
+    """The photo's square as the network saw it."""
     try:
-        with Image.open(path) as photo:
-            photo.draft("RGB", (2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX))
-            upright = ImageOps.exif_transpose(photo).convert("RGB")
-        upright.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-        upright.save(jpeg, "JPEG", quality=82)
-    except UNREADABLE:
+        square = read_square(path.read_bytes(), THUMBNAIL_PX, max_megapixels=MAX_MEGAPIXELS)
+    except (OSError, UnreadableImage, ImageTooLarge):
         return None
+    jpeg = io.BytesIO()
+    Image.fromarray(square).save(jpeg, "JPEG", quality=82)
     return base64.b64encode(jpeg.getvalue()).decode("ascii")
 
 

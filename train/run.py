@@ -20,6 +20,7 @@ from train.job import Job
 from train.loop import Device
 from train.metrics import Evaluation, test_line
 from train.network import choose_architecture, download_imagenet, read_weights
+from train.progress import track
 from train.recipe import Recipe, choose_recipe
 from train.report import Run, write_report
 
@@ -87,7 +88,8 @@ def _evaluate(trained: Trained, photos: Photos, config: Config, device: Device) 
     model = PixelsToProbabilities(trained.normalized).eval()
     parts = []
     with torch.inference_mode(), device.autocast():
-        for start in range(0, len(split), config.batch_size):
+        starts = range(0, len(split), config.batch_size)
+        for start in track(starts, total=len(starts), what=f"Answers for {split.name}"):
             pixels = _pixels(split, config, slice(start, start + config.batch_size))
             parts.append(model(torch.from_numpy(pixels).to(device.name)).cpu().numpy())
     return Evaluation(

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -6,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from serve.artifact import open_artifact, unpack
 from tests.conftest import COLORS, REAL_ANTS_BEES, REAL_WEIGHTS, make_color_set
@@ -13,9 +15,16 @@ from tests.conftest import COLORS, REAL_ANTS_BEES, REAL_WEIGHTS, make_color_set
 pytestmark = pytest.mark.timeout(600)
 
 
-def demo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def demo(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "scripts.demo", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=560, check=False)
+    return subprocess.run(
+        command,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=560,
+        check=False,
+    )
 
 
 def summary(out: Path) -> dict[str, Any]:
@@ -75,3 +84,54 @@ def test_a_failed_training_ends_the_demo_with_its_sentence(tmp_path: Path) -> No
     assert done.returncode == 1
     assert "weights.pth" in done.stdout
     assert "Training failed" in done.stdout
+
+
+def test_a_folder_with_files_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    holiday = tmp_path / "photos" / "holiday.jpg"
+    holiday.write_bytes(b"dear")
+    done = demo("--out", tmp_path)
+    assert done.returncode == 1
+    assert "not the demo's" in done.stdout
+    assert holiday.read_bytes() == b"dear"
+
+
+def test_results_inside_the_photos_are_refused(tmp_path: Path) -> None:
+    photos = make_color_set(tmp_path / "photos", {"train": 1, "valid": 1, "test": 1})
+    done = demo("--data", photos, "--out", photos / "train" / "out")
+    assert done.returncode == 1
+    assert "lies inside" in done.stdout
+
+
+def test_missing_weights_are_noticed_before_anything_is_overwritten(tmp_path: Path) -> None:
+    done = demo("--weights", tmp_path / "nothing.pth", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "nothing.pth is not a file" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    done = demo("--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "can't be used" in done.stdout
+
+
+def test_a_server_that_ends_at_once_is_not_waited_for(tmp_path: Path) -> None:
+    photos = make_color_set(tmp_path / "photos", {"train": 4, "valid": 2, "test": 2})
+    done = demo("--data", photos, "--out", tmp_path / "out", SERVE_TOPK="3")
+    assert done.returncode == 1
+    assert "Did you mean SERVE_TOP_K" in done.stderr
+    assert "ended at once" in done.stdout
+
+
+def test_photos_of_any_format_and_a_broken_one_are_no_obstacle(tmp_path: Path) -> None:
+    photos = make_color_set(tmp_path / "photos", {"train": 10, "valid": 4, "test": 4})
+    for file in sorted((photos / "test").rglob("*.jpg")):
+        with Image.open(file) as image:
+            image.save(file.with_suffix(".PNG"), "PNG")
+        file.unlink()
+    (photos / "test" / "blue" / "0.PNG").write_bytes(b"")
+    done = demo("--data", photos, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert summary(tmp_path / "out")["prediction"]["file"].endswith("1.PNG")

@@ -220,7 +220,8 @@ def test_a_bad_photo_does_not_cost_its_neighbours(value: object, sentence: str) 
     [
         ("{", "Line 2 is not JSON: "),
         ("[]", "Line 2 must be a JSON object"),
-        ('{"instances": ["AAAA"]}', 'Line 2 must be {"inputs": "<base64>"}'),
+        ('{"instances": ["AAAA"]}', "Line 2 has the unknown key 'instances'. Known: inputs."),
+        ("{}", 'Line 2 must be {"inputs": "<base64>"}'),
         ('{"inputs": ["AAAA"]}', 'Line 2 must be {"inputs": "<base64>"}'),
         ('{"inputs": 7}', "Line 2: inputs must be a base64 text, got a number."),
     ],

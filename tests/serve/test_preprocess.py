@@ -376,3 +376,13 @@ def test_no_mutation_of_a_photo_does_harm(kind: str, data: st.DataObject) -> Non
     for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=8)):
         photo[place] = value
     outcome(bytes(photo))
+
+
+def test_what_must_be_decoded_as_a_whole_may_have_fewer_pixels_than_a_jpeg() -> None:
+    photo = Image.new("RGB", (1000, 500))
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    photo.save(png, "PNG")
+    photo.save(jpeg, "JPEG")
+    with pytest.raises(ImageTooLarge, match=r"the limit is 0\.25 for PNG"):
+        read_square(png.getvalue(), 32, max_megapixels=1)
+    assert read_square(jpeg.getvalue(), 32, max_megapixels=1).shape == (32, 32, 3)

@@ -6,6 +6,7 @@ import http.client
 import json
 import signal
 import socket
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from serve.artifact import pack
 from tests.conftest import TrainedJob
-from tests.serve.server_process import Server, refused_to_start, serving, started
+from tests.serve.server_process import Server, command, refused_to_start, serving, started
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -220,9 +221,15 @@ def test_a_port_that_is_taken_ends_the_server_with_a_sentence(
     server: Server, trained_job: TrainedJob
 ) -> None:
     done = refused_to_start(trained_job.model_dir, SAGEMAKER_BIND_TO_PORT=str(server.port))
-    assert done.returncode > 0
-    assert "address already in use" in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+    assert done.returncode == 1
+    assert f"port {server.port}: Address already in use. Set SAGEMAKER_BIND_TO" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_argument_is_refused_because_settings_are_variables() -> None:
+    done = subprocess.run([command(), "--port", "80"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("`serve` takes no arguments, got '--port 80'.")
 
 
 # No body and no byte stream does harm.

@@ -145,6 +145,13 @@ def failure_of(
     return failure
 
 
+def test_an_argument_is_refused_because_hyperparameters_are_a_file() -> None:
+    command = [Path(sys.executable).with_name("train"), "--epochs", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("`train` takes no arguments, got '--epochs 3'.")
+
+
 def test_a_misspelt_hyperparameter_fails_the_job(tmp_path: Path) -> None:
     failure = failure_of(tmp_path, tmp_path, {"learning_rat": "0.1"})
     sentence = "Unknown hyperparameter 'learning_rat'. Did you mean 'lr'?\n"

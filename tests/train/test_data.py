@@ -344,3 +344,15 @@ def test_a_split_is_described_by_arrays_of_fixed_shape_and_kind(tmp_path: Path) 
     train = load(make_set(tmp_path, GOOD)).splits["train"]
     assert (train.squares.shape, train.squares.dtype) == ((2, SIZE, SIZE, 3), np.uint8)
     assert (train.labels.tolist(), train.labels.dtype) == ([0, 1], np.int64)
+
+
+def test_photos_outside_of_a_class_folder_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_set(tmp_path, {**GOOD, "train/loose.jpg": jpeg(RED), "train/.DS_Store": b""})
+    with caplog.at_level(logging.WARNING):
+        load(root)
+    assert (
+        "1 files of train (such as loose.jpg) lie outside of any class folder and are not used."
+        in caplog.messages
+    )

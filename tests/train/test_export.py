@@ -92,6 +92,7 @@ class AfraidOfTheDark(nn.Module):
 def test_a_graph_that_answers_differently_is_not_accepted(tmp_path: Path) -> None:
     with pytest.raises(ExportFailed, match=r"differ from the network's by 0\.\d+ \(limit 0\.001\)"):
         exported(tmp_path, Normalized(AfraidOfTheDark(), MEAN, STD))
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_a_network_whose_answers_are_no_numbers_is_not_accepted(tmp_path: Path) -> None:

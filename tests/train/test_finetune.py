@@ -16,7 +16,7 @@ from serve.preprocess import centre
 from train.augment import to_images
 from train.config import Config
 from train.data import Photos, Split
-from train.finetune import Trained, fine_tune
+from train.finetune import Trained, choose_loss, fine_tune
 from train.loop import Device
 from train.network import MEAN, STD, build_network
 from train.recipe import Recipe
@@ -112,9 +112,30 @@ def test_what_is_frozen_stays_to_the_last_bit_norm_statistics_included(
         assert torch.equal(state[name], value) != name.startswith(changing), name
 
 
-def last_layer_loss(
-    photos: Photos, pretrained: dict[str, Tensor], weight: list[float] | None, smoothing: float
-) -> float:
+@pytest.mark.parametrize("smoothing", [0.0, 0.2], ids=["sharp", "smoothed"])
+@pytest.mark.parametrize(
+    ("class_weights", "weight"),
+    [("none", None), ("balanced", [8 / (2 * 6), 8 / (2 * 2)])],
+    ids=["equal", "balanced"],
+)
+def test_what_is_optimised_is_smoothed_and_weighted_as_asked(
+    class_weights: str, weight: list[float] | None, smoothing: float
+) -> None:
+    photos = make_photos(6, 2)
+    labels = photos.splits["train"].labels
+    config = Config(class_weights=class_weights, label_smoothing=smoothing)
+    logits = torch.randn(len(labels), 2, generator=torch.Generator().manual_seed(0))
+    loss = choose_loss(labels, config, Device("cpu", "fp32"))(logits, torch.from_numpy(labels))
+    expected = functional.cross_entropy(
+        logits,
+        torch.from_numpy(labels),
+        weight=torch.tensor(weight) if weight else None,
+        label_smoothing=smoothing,
+    )
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def untrained_loss(photos: Photos, pretrained: dict[str, Tensor]) -> float:
     """Of the untrained last layer on all training photos, computed in the plainest way."""
     torch.manual_seed(0)
     network = build_network("resnet18", len(photos.classes), pretrained)
@@ -122,33 +143,16 @@ def last_layer_loss(
     images = to_images(torch.from_numpy(centre(split.squares, CROP)))
     with torch.no_grad():
         logits = Normalized(network, MEAN, STD).eval()(images)
-    return functional.cross_entropy(
-        logits,
-        torch.from_numpy(split.labels),
-        weight=torch.tensor(weight) if weight else None,
-        label_smoothing=smoothing,
-    ).item()
+    return functional.cross_entropy(logits, torch.from_numpy(split.labels)).item()
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.2], ids=["sharp", "smoothed"])
-@pytest.mark.parametrize(
-    ("class_weights", "weight"),
-    [("none", None), ("balanced", [8 / (2 * 6), 8 / (2 * 2)])],
-    ids=["equal", "balanced"],
-)
-def test_the_loss_is_cross_entropy_smoothed_and_weighted_as_asked(
-    pretrained: dict[str, Tensor], class_weights: str, weight: list[float] | None, smoothing: float
+@pytest.mark.parametrize("options", [{}, {"class_weights": "balanced", "label_smoothing": 0.2}])
+def test_the_training_loss_told_is_the_plain_one_so_that_it_compares_with_validation(
+    pretrained: dict[str, Tensor], options: dict[str, object]
 ) -> None:
     photos = make_photos(6, 2)
-    trained = train(
-        photos,
-        "head",
-        weights=pretrained,
-        batch_size=8,
-        class_weights=class_weights,
-        label_smoothing=smoothing,
-    )
-    expected = last_layer_loss(photos, pretrained, weight, smoothing)
+    trained = train(photos, "head", weights=pretrained, batch_size=8, **options)
+    expected = untrained_loss(photos, pretrained)
     assert trained.history[0].train_loss == pytest.approx(expected, rel=1e-4)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from serve.preprocess import read_square
 from train.data import BadPhoto
 from train.metrics import EpochMetrics, Evaluation
 from train.report import THUMBNAIL_PX, Run, elide, write_report
@@ -183,14 +184,21 @@ def test_every_skipped_file_is_listed_with_its_reason(tmp_path: Path) -> None:
     assert [bad for bad in skipped if bad.file not in text or bad.reason not in text] == []
 
 
-def test_mistakes_are_shown_upright_as_small_pictures(tmp_path: Path) -> None:
+def test_mistakes_are_shown_as_the_network_saw_them(tmp_path: Path) -> None:
     run = some_run(tmp_path)
-    save_photos(run, size=(400, 200), orientation=6)
+    save_photos(run, orientation=6)
+    worst = run.photo_folder / run.evaluation.worst_mistakes(1)[0].file
+    with Image.open(worst) as photo:
+        photo.paste("red", (0, 0, photo.width // 2, photo.height))
+        photo.save(worst, exif=photo.getexif())
     sources = read_page(run, tmp_path).attributes("src")
     assert len(sources) == 2
     jpeg = base64.b64decode(sources[0].removeprefix("data:image/jpeg;base64,"))
     with Image.open(io.BytesIO(jpeg)) as thumbnail:
-        assert thumbnail.size == (THUMBNAIL_PX // 2, THUMBNAIL_PX)
+        shown = np.asarray(thumbnail).astype(int)
+    seen = read_square(worst.read_bytes(), THUMBNAIL_PX, max_megapixels=1)
+    assert np.abs(shown - seen).mean() < 8
+    assert shown[10, :, 0].mean() > 200  # what lay on the left is on top
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x89PNG\r\n\x1a\n broken"])
