@@ -32,7 +32,7 @@ lock: .venv/installed  ## resolves docker/requirements/*.txt anew from pyproject
 	  echo "Kennel needs Python 3.11 (found: $$("$(PYTHON)" --version 2>/dev/null || echo none)). Install it, for example with" >&2; \
 	  echo "'apt install python3.11 python3.11-venv', 'brew install python@3.11' or 'uv python install 3.11'," >&2; \
 	  echo "or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
-	@echo "Making the environment .venv (once; torch with its CUDA libraries is about 3 GB) ..."
+	@echo "Making the environment .venv (once; with torch's CUDA libraries about 5 GB) ..."
 	"$(PYTHON)" -m venv --clear .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement docker/requirements/uv.txt
 	$(UV) sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes docker/requirements/dev.txt
