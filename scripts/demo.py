@@ -60,8 +60,8 @@ def run(data: Path | None, weights: Path | None, out: Path) -> None:
     """Leaves model.tar.gz, report.html and summary.json in `out`."""
     seconds: dict[str, float] = {}
     started = time.monotonic()
-    if weights is not None and not weights.is_file():
-        raise DemoFailed(f"WEIGHTS={weights} is not a file. Name a .pth or .safetensors file.")
+    if weights is not None:
+        _check_weights(weights, out)
     if data is not None:
         _check_splits(data)
         if out.resolve().is_relative_to(data.resolve()):
@@ -83,10 +83,10 @@ def run(data: Path | None, weights: Path | None, out: Path) -> None:
         console.print(f"Ready after {seconds['serve_start']:.1f} s, engine {engine}.")
         _step("Ask", "photos the network has never seen, over HTTP")
         asked = time.monotonic()
-        files = _unseen_photos(base / "output" / "data" / "predictions.csv")
-        answers = [_ask(client, photos / "test", files[0])]
+        (first, expected), *others = _unseen_photos(base / "output/data/predictions.csv")
+        answers = [_ask(client, photos / "test" / first, expected)]
         seconds["first_answer"] = time.monotonic() - asked
-        answers += [_ask(client, photos / "test", file) for file in files[1:]]
+        answers += [_ask(client, photos / "test" / file, name) for file, name in others]
     seconds["total"] = time.monotonic() - started
     summary = summarize(test_accuracy, model, answers[0], engine, seconds)
     (out / "summary.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
@@ -112,6 +112,13 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 def _step(name: str, what: str) -> None:
     console.print(f"\n[bold cyan]{name}[/]  [dim]{what}")
+
+
+def _check_weights(weights: Path, out: Path) -> None:
+    if not weights.is_file():
+        raise DemoFailed(f"WEIGHTS={weights} is not a file. Name a .pth or .safetensors file.")
+    if weights.resolve().is_relative_to(out.resolve()):
+        raise DemoFailed(f"WEIGHTS={weights} lies in OUT={out}, which is overwritten. Copy it out.")
 
 
 def _check_splits(data: Path) -> None:
@@ -249,23 +256,23 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", client: httpx.Client) 
     raise DemoFailed(f"The server was not ready after {READY_WITHIN_S:.0f} s; see its lines above.")
 
 
-def _unseen_photos(predictions: Path) -> list[dict[str, str]]:
-    """The first readable test photo of some classes, spread evenly over all."""
-    with predictions.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    firsts = list({row["expected"]: row for row in reversed(rows)}.values())[::-1]
+def _unseen_photos(predictions: Path) -> list[tuple[str, str]]:
+    """File and class of the first readable test photo of some classes, spread over all."""
+    with predictions.open(newline="", encoding="utf-8") as lines:
+        _, *rows = csv.reader(lines)
+    firsts = [(file, name) for name, file in {row[1]: row[0] for row in reversed(rows)}.items()]
+    firsts.reverse()
     stride = max(1, len(firsts) // ASKED_PHOTOS)
     return firsts[::stride][:ASKED_PHOTOS]
 
 
-def _ask(client: httpx.Client, test: Path, row: dict[str, str]) -> Answer:
-    file = test / row["file"]
+def _ask(client: httpx.Client, file: Path, expected: str) -> Answer:
     headers = {"Content-Type": "application/octet-stream"}
     response = client.post("/invocations", content=file.read_bytes(), headers=headers)
     body = response.json()
     if response.status_code != httpx.codes.OK:
         raise DemoFailed(f"The server answered {response.status_code} to {file}: {body['error']}")
-    return Answer(file, row["expected"], body["predictions"])
+    return Answer(file, expected, body["predictions"])
 
 
 if __name__ == "__main__":

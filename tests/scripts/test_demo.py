@@ -135,3 +135,13 @@ def test_photos_of_any_format_and_a_broken_one_are_no_obstacle(tmp_path: Path) -
     done = demo("--data", photos, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stdout + done.stderr
     assert summary(tmp_path / "out")["prediction"]["file"].endswith("1.PNG")
+
+
+def test_weights_that_would_be_overwritten_are_refused_and_kept(tmp_path: Path) -> None:
+    weights = tmp_path / "out" / "ml" / "model" / "weights.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"dear")
+    done = demo("--weights", weights, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "which is overwritten" in done.stdout
+    assert weights.read_bytes() == b"dear"
