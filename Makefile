@@ -24,18 +24,21 @@ format: .venv/installed
 install: .venv/installed
 
 lock: .venv/installed  ## resolves docker/requirements/*.txt anew from pyproject.toml
-	$(COMPILE) pyproject.toml --extra dev --output-file docker/requirements/dev.txt
-	echo uv | $(COMPILE) - --output-file docker/requirements/uv.txt
+	$(COMPILE) pyproject.toml --extra dev --extra build --output-file docker/requirements/dev.txt
+	for name in build train serve serve-gpu local; do \
+	  $(COMPILE) pyproject.toml --extra $$name --constraint docker/requirements/dev.txt \
+	    --output-file docker/requirements/$$name.txt || exit 1; done
 
-.venv/installed: pyproject.toml docker/requirements/dev.txt docker/requirements/uv.txt
+.venv/installed: pyproject.toml docker/requirements/dev.txt docker/requirements/build.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
 	  echo "Kennel needs Python 3.11 (found: $$("$(PYTHON)" --version 2>/dev/null || echo none)). Install it, for example with" >&2; \
 	  echo "'apt install python3.11 python3.11-venv', 'brew install python@3.11' or 'uv python install 3.11'," >&2; \
 	  echo "or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Making the environment .venv (once; with torch's CUDA libraries about 5 GB) ..."
 	"$(PYTHON)" -m venv --clear .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement docker/requirements/uv.txt
-	$(UV) sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes docker/requirements/dev.txt
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement docker/requirements/build.txt
+	$(UV) sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes \
+	  --build-constraints docker/requirements/build.txt docker/requirements/dev.txt
 	$(UV) install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
