@@ -7,8 +7,11 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+from serve.cuda import driver_facts, prefer_compat
 from serve.model import start_loading
 from serve.settings import BadSetting, ServeSettings, read_settings
+
+log = logging.getLogger("serve")
 
 # SageMaker sends SIGKILL 30 s after SIGTERM; what is in flight gets most of that.
 DRAIN_S = 25
@@ -29,6 +32,9 @@ def main() -> NoReturn:
         _check_address(settings)
     except BadSetting as error:
         sys.exit(str(error))
+    if settings.device == "cuda":
+        prefer_compat()
+        log.info("%s", driver_facts())
     loading = start_loading(settings)
 
     # Imported only now: the web framework's import then overlaps with the loading of the model.

@@ -59,10 +59,10 @@ class TrainedJob:
         return self.base / "model"
 
 
-def run_train(
+def make_job_tree(
     base: Path, photos: Path, hyperparameters: Mapping[str, str], *, pretrained: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Runs the command `train` as SageMaker does, on a tree made for it."""
+) -> Path:
+    """The tree of a training job, as SageMaker lays it out."""
     config = base / "input" / "config"
     config.mkdir(parents=True)
     (config / "hyperparameters.json").write_text(json.dumps(hyperparameters))
@@ -70,9 +70,21 @@ def run_train(
     (base / "input" / "data" / "training").symlink_to(photos)
     if pretrained:
         (base / "input" / "data" / "pretrained").symlink_to(pretrained)
+    return base
+
+
+def job_environment(base: Path) -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "SAGEMAKER_BASE_DIR": str(base), "HOME": str(base)}
+
+
+def run_train(
+    base: Path, photos: Path, hyperparameters: Mapping[str, str], *, pretrained: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command `train` as SageMaker does, on a tree made for it."""
+    make_job_tree(base, photos, hyperparameters, pretrained=pretrained)
     return subprocess.run(
         [Path(sys.executable).with_name("train")],
-        env={"PATH": "/usr/bin:/bin", "SAGEMAKER_BASE_DIR": str(base), "HOME": str(base)},
+        env=job_environment(base),
         capture_output=True,
         text=True,
         timeout=240,

@@ -16,6 +16,7 @@ ARROWS = {
     "serve": set(),
     "train": {
         "serve.artifact",
+        "serve.cuda",
         "serve.preprocess",
         "serve.engine_openvino",
         "serve.engine_torch",
@@ -28,6 +29,7 @@ KNOWN_BY = {
     "openvino": {"serve/engine_openvino.py", "train/export.py"},
     "torch": {"serve/engine_torch.py", "train/"},
     "matplotlib": {"train/report.py"},
+    "sagemaker_training": {"train/script.py"},
     "jinja2": {"train/report.py"},
 }
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "core", "misc"}

@@ -5,9 +5,11 @@ import logging
 import os
 import sys
 import traceback
-from typing import cast
+from typing import NoReturn, cast
 
-from train.job import base_dir, open_job, write_failure
+from serve.cuda import prefer_compat
+from train import stop
+from train.job import Failed, asks_for_script, base_dir, describe, open_job, write_failure
 
 log = logging.getLogger("train")
 
@@ -33,24 +35,37 @@ def main() -> None:
     # Linux file names need not be valid Unicode.
     cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # tells of its font cache
+    prefer_compat()
+    stop.listen()
     try:
-        from train.run import run  # imports torch, so a torch that can't load is a failure too
-
-        run(open_job())
+        _run()
+    except stop.Stopped as stopped:
+        log.info("%s", stopped)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Failed as failure:
+        _fail(str(failure), failure.details, failure.exit_code)
     except Exception as error:
-        sentence = _sentence(error)
-        log.error("%s", sentence)
-        write_failure(base_dir(), sentence, traceback.format_exc())
-        sys.exit(1)
+        _fail(describe(error), traceback.format_exc(), 1)
 
 
-def _sentence(error: Exception) -> str:
-    """Our own exceptions speak for themselves; others need their kind."""
-    if type(error).__module__.split(".")[0] in ("train", "serve"):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
+def _fail(sentence: str, details: str, exit_code: int) -> NoReturn:
+    log.error("%s", sentence)
+    write_failure(base_dir(), sentence, details)
+    sys.exit(exit_code)
+
+
+def _run() -> None:
+    # Imported only now: what can't be imported is a failure like others, and takes its time.
+    if asks_for_script():
+        from train.script import run_script
+
+        run_script(base_dir())
+    else:
+        from train.launch import launch
+
+        launch(open_job())
 
 
 if __name__ == "__main__":

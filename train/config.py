@@ -94,6 +94,9 @@ class Config(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the processor computes it natively, else fp32."
     )
+    checkpoint_minutes: float = Field(
+        5.0, gt=0, description="Minutes between two checkpoints; each epoch ends with one anyway."
+    )
     bad_images: Literal["skip", "fail"] = Field(
         "skip", description="skip: list unreadable photos and go on; fail: list them all and stop."
     )

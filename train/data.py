@@ -3,6 +3,7 @@
 A split's folder has one folder per class; deeper folders belong to the class above them.
 """
 
+import hashlib
 import logging
 import math
 import os
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from serve.preprocess import ImageTooLarge, Pixels, UnreadableImage, read_square
 from train.progress import track
+from train.stop import heeded
 
 log = logging.getLogger("train")
 
@@ -73,6 +75,15 @@ class Photos:
             )
             for name, split in self.splits.items()
         }
+
+    def digest(self) -> str:
+        """Of the files' names and classes, split by split; 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name, split in self.splits.items():
+            digest.update(f"{name} {split.squares.shape}\n".encode())
+            digest.update("\n".join(split.files).encode(errors="surrogateescape"))
+            digest.update(split.labels.tobytes())
+        return digest.hexdigest()[:16]
 
 
 def load_photos(
@@ -198,7 +209,7 @@ def _load_split(
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         results = pool.map(decode, range(len(files)))
-        reasons = list(track(results, total=len(files), what=f"Decoding {name}"))
+        reasons = list(heeded(track(results, total=len(files), what=f"Decoding {name}")))
     bad = [BadPhoto(f"{name}/{files[i]}", why) for i, why in enumerate(reasons) if why]
     kept = [row for row, why in enumerate(reasons) if not why]
     for place, row in enumerate(kept):

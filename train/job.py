@@ -11,10 +11,19 @@ from typing import Any
 REASON_CHARACTERS = 1024
 SPLITS = {"train": ("train",), "valid": ("valid", "validation"), "test": ("test",)}
 REQUIRED = ("train", "valid")
+PROGRAM = "sagemaker_program"
 
 
 class BadJob(Exception):
     """The job's files are not what a job has; the sentence says which and the way out."""
+
+
+class Failed(Exception):
+    """Another process failed for us: `details` are its last words, `exit_code` is its own."""
+
+    def __init__(self, sentence: str, *, details: str = "", exit_code: int = 1) -> None:
+        super().__init__(sentence)
+        self.details, self.exit_code = details, exit_code
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,7 @@ class Job:
     channels: Mapping[str, Path]
     model_dir: Path
     output_data_dir: Path
+    checkpoint_dir: Path
 
     def split_folders(self) -> dict[str, Path]:
         """The folders of train, valid and (if given) test, from three channels or from one."""
@@ -67,11 +77,18 @@ def open_job(environ: Mapping[str, str] = os.environ) -> Job:
     config = base / "input" / "config"
     return Job(
         name=environ.get("TRAINING_JOB_NAME", "local"),
-        hyperparameters=_user_hyperparameters(_read_object(config / "hyperparameters.json")),
-        channels=_channels(base, _read_object(config / "inputdataconfig.json"), environ),
+        hyperparameters=_user_hyperparameters(read_object(config / "hyperparameters.json")),
+        channels=_channels(base, read_object(config / "inputdataconfig.json"), environ),
         model_dir=Path(environ.get("SM_MODEL_DIR", base / "model")),
         output_data_dir=Path(environ.get("SM_OUTPUT_DATA_DIR", base / "output" / "data")),
+        checkpoint_dir=_checkpoint_dir(base, read_object(config / "checkpointconfig.json")),
     )
+
+
+def asks_for_script(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a script of the user's is to run instead, as the SageMaker SDK's Estimator asks."""
+    hyperparameters = base_dir(environ) / "input" / "config" / "hyperparameters.json"
+    return bool(environ.get("SAGEMAKER_PROGRAM") or read_object(hyperparameters).get(PROGRAM))
 
 
 def write_failure(base: Path, sentence: str, trace: str) -> None:
@@ -83,7 +100,15 @@ def write_failure(base: Path, sentence: str, trace: str) -> None:
     path.write_text(f"{sentence}\n\n{trace}", encoding="utf-8", errors="backslashreplace")
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def describe(error: Exception) -> str:
+    """The error as a sentence: our own speak for themselves, others need their kind."""
+    if type(error).__module__.split(".")[0] in ("train", "serve"):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file's object; empty if there is no file. Raises BadJob."""
     if not path.is_file():
         return {}
     try:
@@ -104,6 +129,11 @@ def _user_hyperparameters(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _checkpoint_dir(base: Path, config: Mapping[str, Any]) -> Path:
+    """CheckpointConfig's LocalPath, which SageMaker copies to S3 and back."""
+    return Path(config.get("LocalPath") or base / "checkpoints")
+
+
 def _channels(base: Path, config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Path]:
     data = base / "input" / "data"
     for name, settings in config.items():
@@ -111,4 +141,8 @@ def _channels(base: Path, config: Mapping[str, Any], environ: Mapping[str, str])
             raise BadJob(f"Channel '{name}' uses Pipe mode. Photos need File or FastFile mode.")
     present = [path.name for path in data.iterdir() if path.is_dir()] if data.is_dir() else []
     names = list(config) or sorted(present)
-    return {name: Path(environ.get(f"SM_CHANNEL_{name.upper()}", data / name)) for name in names}
+    channels = {
+        name: Path(environ.get(f"SM_CHANNEL_{name.upper()}", data / name)) for name in names
+    }
+    inside = channels.get("training", data) / "pretrained"
+    return {"pretrained": inside, **channels} if inside.is_dir() else channels

@@ -6,7 +6,7 @@ import torch
 
 from serve.engine_torch import computes_bf16
 from train.config import Config
-from train.loop import Device
+from train.learner import Device
 
 _EPOCHS = {"head": 40, "layer4": 12, "all": 12}
 _SCRATCH_EPOCHS = 40

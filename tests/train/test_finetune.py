@@ -2,6 +2,7 @@
 meant to change what training computes, and say so in the commit.
 """
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from serve.preprocess import centre
 from train.augment import to_images
 from train.config import Config
 from train.data import Photos, Split
-from train.finetune import Trained, choose_loss, fine_tune
-from train.loop import Device
+from train.finetune import FineTuning, Trained, choose_loss, fine_tune
+from train.learner import Device
 from train.network import MEAN, STD, build_network
+from train.ranks import Alone
 from train.recipe import Recipe
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.txt"
@@ -61,10 +63,9 @@ def train(
     **hyperparameters: Any,
 ) -> Trained:
     config = Config(architecture="resnet18", image_size=CROP, **hyperparameters)
-    device = Device("cpu", precision)
-    return fine_tune(
-        photos, config, Recipe("none", fine_tune_, epochs, lr, 0.5, device, ()), weights
-    )
+    recipe = Recipe("none", fine_tune_, epochs, lr, 0.5, Device("cpu", precision), ())
+    with tempfile.TemporaryDirectory() as folder:
+        return fine_tune(FineTuning(photos, config, recipe, weights, Path(folder), Alone()))
 
 
 def golden_losses() -> list[str]:

@@ -39,6 +39,7 @@ def test_a_job_is_read_from_its_tree(tmp_path: Path) -> None:
         channels={"train": data / "train", "valid": data / "valid"},
         model_dir=tmp_path / "model",
         output_data_dir=tmp_path / "output" / "data",
+        checkpoint_dir=tmp_path / "checkpoints",
     )
 
 

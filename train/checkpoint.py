@@ -1,0 +1,115 @@
+"""Checkpoints: all a training needs to go on as if it had never been interrupted.
+
+A file is written under another name and renamed when it is whole, and its name carries the
+digest of its content; SageMaker copies the folder to S3 while the job runs.
+"""
+
+import hashlib
+import io
+import logging
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+log = logging.getLogger("train")
+
+KEPT = 2  # the newest, and one to fall back to
+FORMAT = "1"
+_DIGITS = 16  # of the digest, in a file's name
+_NAME = re.compile(r"epoch-\d{5}-step-\d{7}-[0-9a-f]{16}\.pt")
+_PARTIAL = ".writing"
+
+
+class BadCheckpoint(Exception):
+    """A checkpoint is of another training; the sentence says what differs and the way out."""
+
+
+class Checkpoints:
+    """A training's checkpoints in a folder; `identity` is what makes it this training."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, str], *, every_s: float) -> None:
+        self.folder = folder
+        self._identity = {**identity, "format": FORMAT}
+        self._every_s = every_s
+        self._written = time.monotonic()
+
+    def due(self) -> bool:
+        return time.monotonic() - self._written >= self._every_s
+
+    def newest(self) -> dict[str, Any] | None:
+        """The state of the newest whole checkpoint, or None; raises BadCheckpoint."""
+        files = self._files()
+        for path in reversed(files):
+            content = _whole(path)
+            if content is None:
+                log.warning("Checkpoint %s is damaged: removed, the one before it is used.", path)
+                path.unlink()
+                continue
+            saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            self._check(path, saved["identity"])
+            log.info("Going on from checkpoint %s.", path)
+            state: dict[str, Any] = saved["state"]
+            return state
+        if files:
+            log.warning("No whole checkpoint is left: training starts anew.")
+        return None
+
+    def save(self, epoch: int, step: int, state: Mapping[str, Any]) -> None:
+        """Writes the state; if that can't be done, says so and lets the training go on."""
+        buffer = io.BytesIO()
+        torch.save({"identity": self._identity, "state": dict(state)}, buffer)
+        content = buffer.getbuffer()
+        digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
+        name = f"epoch-{epoch:05d}-step-{step:07d}-{digest}.pt"
+        try:
+            _write_atomically(self.folder / name, content)
+        except OSError as error:
+            log.warning(
+                "Checkpoint %s could not be written (%s). Training goes on; an interruption would "
+                "cost what was done since the one before.",
+                self.folder / name,
+                error.strerror,
+            )
+        self._written = time.monotonic()
+        for path in self._files()[:-KEPT]:
+            path.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return sorted(p for p in self.folder.glob("epoch-*.pt") if _NAME.fullmatch(p.name))
+
+    def _check(self, path: Path, identity: Mapping[str, str]) -> None:
+        names = sorted(set(identity) | set(self._identity))
+        differing = [
+            f"{name} was {identity.get(name)} and is {self._identity.get(name)}"
+            for name in names
+            if identity.get(name) != self._identity.get(name)
+        ]
+        if differing:
+            raise BadCheckpoint(
+                f"Checkpoint {path} is of another training: {'; '.join(differing)}. Start with an "
+                "empty checkpoint folder (a fresh CheckpointConfig.S3Uri), or as that one was."
+            )
+
+
+def _whole(path: Path) -> bytes | None:
+    """The file's content if it is what its name promises."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
+    return content if path.stem.endswith(f"-{digest}") else None
+
+
+def _write_atomically(path: Path, content: memoryview) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / _PARTIAL
+    try:
+        partial.write_bytes(content)
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)

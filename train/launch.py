@@ -1,0 +1,126 @@
+"""Starts the training where it belongs: in this process, or in one per GPU on each of the hosts."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+
+import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from serve.cuda import driver_facts
+from train import stop
+from train.hosts import PORT, Hosts, await_names, interface_variables, read_hosts
+from train.job import Failed, Job, base_dir, describe, open_job
+from train.ranks import Alone, Together
+from train.run import run
+
+log = logging.getLogger("train")
+
+MEET_S = 900  # instances of one job start minutes apart
+
+
+class RankFailed(Failed):
+    """A process of this host failed; the sentence is its own."""
+
+
+def launch(job: Job) -> None:
+    """Runs the job to its end; raises what it raises, or RankFailed of the first to fail."""
+    log.info("%s", _processor_facts())
+    hosts = read_hosts(base_dir())
+    processes = max(1, torch.cuda.device_count())
+    if len(hosts) * processes == 1:
+        run(job, Alone())
+    else:
+        _run_together(hosts, processes)
+
+
+def _processor_facts() -> str:
+    devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    gpus = ", ".join(f"{gpu.name} {gpu.total_memory / 2**30:.1f} GiB" for gpu in devices) or "none"
+    cores = len(os.sched_getaffinity(0))
+    return (
+        f"{driver_facts()} torch {torch.__version__} for CUDA {torch.version.cuda}; "
+        f"GPUs: {gpus}; processor cores: {cores}."
+    )
+
+
+def _run_together(hosts: Hosts, processes: int) -> None:
+    await_names(hosts)
+    for name, value in interface_variables(hosts).items():
+        os.environ.setdefault(name, value)
+    port = int(os.environ.get("MASTER_PORT", PORT))
+    log.info(
+        "Processes on each host: %d; hosts: %s. They meet at port %d of %s, whose log has the "
+        "metrics.",
+        processes,
+        ", ".join(hosts.names),
+        port,
+        hosts.names[0],
+    )
+    config = LaunchConfig(
+        min_nodes=len(hosts),
+        max_nodes=len(hosts),
+        nproc_per_node=processes,
+        run_id="kennel",
+        rdzv_backend="static",
+        rdzv_endpoint=f"{hosts.names[0]}:{port}",
+        rdzv_configs={"rank": hosts.rank, "timeout": MEET_S},
+        max_restarts=0,
+        # Not SIGTERM: it is ours, and torch would grant the processes 30 s instead of 120.
+        signals_to_handle="SIGQUIT",
+    )
+    stop.listen(_pass_on)
+    try:
+        elastic_launch(config, _work)(hosts)
+    except ChildFailedError as error:
+        failure = error.get_first_failure()[1]
+        if stop.asked() and failure.exitcode == -signal.SIGTERM:  # it was not yet listening
+            raise stop.Stopped from None
+        raise _failed(failure, hosts) from None
+
+
+def _pass_on() -> None:
+    for child in multiprocessing.active_children():
+        if child.pid:
+            os.kill(child.pid, signal.SIGTERM)
+
+
+def _work(hosts: Hosts) -> None:
+    """One of the processes."""
+    rank = int(os.environ["RANK"])
+    stop.listen(None if rank == 0 else lambda: None)
+    # All hosts' logs are read for metrics: only the first process tells.
+    logging.basicConfig(
+        level=logging.INFO if rank == 0 else logging.ERROR, format="%(message)s", stream=sys.stdout
+    )
+    torch.set_num_threads(
+        max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"]))
+    )
+    ranks = Together(hosts.current, hosts.names)
+    try:
+        run(open_job(), ranks)
+    except Exception as error:
+        lost = ranks.lost_peer(error)
+        if stop.asked() and (lost or isinstance(error, stop.Stopped)):
+            return  # the others were stopped too
+        sentence = str(lost) if lost else describe(error)
+        if not lost:
+            ranks.tell(sentence)
+        raise RankFailed(sentence) from error
+
+
+def _failed(failure: ProcessFailure, hosts: Hosts) -> RankFailed:
+    """With what the process said itself, or what its end says."""
+    if isinstance(failure.message, dict):  # torch's record of the exception
+        said = failure.message["message"].removeprefix(f"{RankFailed.__name__}: ")
+        return RankFailed(said, details=failure.message["extraInfo"]["py_callstack"])
+    process = f"Process {failure.local_rank} on host '{hosts.current}'"
+    if failure.exitcode == -signal.SIGKILL:
+        return RankFailed(
+            f"{process} was killed (SIGKILL), probably because memory ran out. Lower batch_size, "
+            "or use a larger instance."
+        )
+    return RankFailed(f"{process} ended without a word: {failure.message or failure.exitcode}.")
