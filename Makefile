@@ -1,10 +1,13 @@
 # `make demo` and `make test` do everything; each makes the environment .venv when it needs it.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 OUT ?= demo-output
+TRAIN_IMAGE ?= kennel-train
+SERVE_IMAGE ?= kennel-serve
 UV = .venv/bin/uv pip
+LOCKS = $(patsubst %,docker/requirements/%.txt,train serve serve-gpu local)
 COMPILE = $(UV) compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 
-.PHONY: demo test check format lock install clean
+.PHONY: demo test check format lock images sbom audit install clean
 
 demo: .venv/installed  ## data → train → serve → ask → report (DATA=folder WEIGHTS=file OUT=folder)
 	@.venv/bin/python -m scripts.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
@@ -28,6 +31,18 @@ lock: .venv/installed  ## resolves docker/requirements/*.txt anew from pyproject
 	for name in build train serve serve-gpu local; do \
 	  $(COMPILE) pyproject.toml --extra $$name --constraint docker/requirements/dev.txt \
 	    --output-file docker/requirements/$$name.txt || exit 1; done
+
+images:  ## builds both images (BUILD='--network host --build-arg PYTHON_IMAGE=python@sha256:...')
+	DOCKER_BUILDKIT=1 docker build $(BUILD) --file docker/train.Dockerfile --tag $(TRAIN_IMAGE) .
+	DOCKER_BUILDKIT=1 docker build $(BUILD) --file docker/serve.Dockerfile --tag $(SERVE_IMAGE) .
+	@for image in $(TRAIN_IMAGE) $(SERVE_IMAGE); do \
+	  echo "$$image: $$(($$(docker image inspect --format '{{.Size}}' $$image) / 1000000)) MB"; done
+
+sbom: .venv/installed  ## what each image installs, with hashes and licences: build/sbom/*.cdx.json
+	.venv/bin/python -m scripts.sbom --out build/sbom $(LOCKS)
+
+audit: sbom  ## known vulnerabilities of what the images install
+	.venv/bin/python -m scripts.audit $(LOCKS)
 
 .venv/installed: pyproject.toml docker/requirements/dev.txt docker/requirements/build.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \

@@ -1,5 +1,6 @@
-"""Paints small photos of dogs in five coats, so that the demo needs no download."""
+"""Paints small photos of dogs in five coats, so that trying things out needs no download."""
 
+import argparse
 import zlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
@@ -247,3 +248,16 @@ def save_like_a_camera(rng: Rng, photo: Image.Image, path: Path) -> None:
     exif[ExifTags.Base.Orientation] = orientation
     stored = photo.transpose(TURNED[orientation]) if orientation in TURNED else photo
     stored.save(path, quality=int(rng.integers(80, 93)), exif=exif)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m scripts.sample_photos", description=__doc__)
+    parser.add_argument("folder", type=Path, help="gets train/, valid/ and test/")
+    folder = parser.parse_args().folder
+    if folder.exists() and any(folder.iterdir()):
+        parser.error(f"{folder} is not empty. Name a new folder.")
+    print(f"{make_photos(folder)} photos in {folder}")
+
+
+if __name__ == "__main__":
+    main()

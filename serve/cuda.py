@@ -25,7 +25,7 @@ def prefer_compat(driver: Path = DRIVER, compat: Path = COMPAT) -> None:
     if newest is None or _on_loader_path(compat):
         return
     host = driver_version(driver)
-    if host is None or _numbers(host) >= _numbers(newest):
+    if host is None or _branch(host) >= _branch(newest):
         return
     others = os.environ.get(LOADER_PATH)
     os.environ[LOADER_PATH] = f"{compat}:{others}" if others else str(compat)
@@ -85,5 +85,6 @@ def _on_loader_path(compat: Path) -> bool:
     return str(compat) in os.environ.get(LOADER_PATH, "").split(":")
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
+def _branch(version: str) -> int:
+    """The number that decides which CUDA a driver knows, such as 580."""
+    return int(version.split(".")[0])

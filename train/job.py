@@ -109,6 +109,8 @@ def describe(error: Exception) -> str:
 
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON file's object; empty if there is no file. Raises BadJob."""
+    if path.is_dir():  # what Docker makes of the name of a file that is not there to be mounted
+        raise BadJob(f"{path} is a folder. Mount a file, or nothing.")
     if not path.is_file():
         return {}
     try:

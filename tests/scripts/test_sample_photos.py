@@ -1,5 +1,7 @@
 """The sample photos: the same for a seed, upright by their EXIF, and told apart by the coat."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +109,12 @@ def test_mean_colour_does_not_tell_the_coats_apart(photos: Path) -> None:
         for coat, colours in enumerate(mean_colours(photos / "test"))
     ]
     assert np.mean(guesses) < 0.6
+
+
+def test_as_a_command_it_paints_into_a_new_folder_only(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scripts.sample_photos", str(tmp_path / "new")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"700 photos in {tmp_path / 'new'}\n"
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert f"{tmp_path / 'new'} is not empty. Name a new folder." in again.stderr

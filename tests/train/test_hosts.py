@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.train.conftest import can_run
 from train.hosts import Hosts, await_names, read_hosts
 from train.job import BadJob
 
@@ -68,6 +69,7 @@ def test_a_name_that_never_comes_fails_the_job() -> None:
 
 LATE = """
 import logging, sys, threading, pathlib, subprocess
+from tests.train.conftest import can_run
 from train.hosts import Hosts, await_names
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 names = pathlib.Path(sys.argv[1])
@@ -79,15 +81,10 @@ print("together")
 """
 
 
-def may_mount() -> bool:
-    try:
-        done = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
-    except FileNotFoundError:
-        return False
-    return done.returncode == 0
-
-
-@pytest.mark.skipif(not may_mount(), reason="Only root may give a process its own /etc/hosts.")
+@pytest.mark.skipif(
+    not can_run("unshare", "--mount", "true"),
+    reason="Only root may give a process its own /etc/hosts.",
+)
 def test_a_name_that_comes_late_is_waited_for_and_the_log_says_so(tmp_path: Path) -> None:
     names = tmp_path / "hosts"
     names.write_text("127.0.0.1 localhost\n")

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from train.job import REASON_CHARACTERS, BadJob, Job, base_dir, open_job, write_failure
+from train.job import (
+    REASON_CHARACTERS,
+    BadJob,
+    Job,
+    asks_for_script,
+    base_dir,
+    open_job,
+    write_failure,
+)
 
 
 def make_tree(
@@ -170,3 +178,36 @@ def test_a_failure_may_name_a_file_that_is_not_valid_unicode(tmp_path: Path) -> 
 def test_without_a_tree_no_failure_file_is_made(tmp_path: Path) -> None:
     write_failure(tmp_path / "none", "It broke.", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_place_of_a_config_file_is_not_taken_for_none(tmp_path: Path) -> None:
+    environ = make_tree(tmp_path, ("train", "valid"))
+    path = tmp_path / "input" / "config" / "hyperparameters.json"
+    path.mkdir()
+    with pytest.raises(BadJob) as caught:
+        open_job(environ)
+    assert str(caught.value) == f"{path} is a folder. Mount a file, or nothing."
+
+
+def test_weights_may_lie_beside_the_photos(tmp_path: Path) -> None:
+    environ = make_tree(tmp_path, ("training",))
+    weights = tmp_path / "input" / "data" / "training" / "pretrained"
+    weights.mkdir()
+    assert open_job(environ).channels["pretrained"] == weights
+    own = tmp_path / "input" / "data" / "pretrained"
+    own.mkdir()
+    assert open_job(environ).channels["pretrained"] == own
+
+
+def test_checkpoints_lie_where_the_job_says(tmp_path: Path) -> None:
+    assert open_job(make_tree(tmp_path / "a")).checkpoint_dir == tmp_path / "a" / "checkpoints"
+    environ = make_tree(tmp_path / "b", checkpointconfig={"LocalPath": "/elsewhere"})
+    assert open_job(environ).checkpoint_dir == Path("/elsewhere")
+
+
+def test_a_script_is_asked_for_by_hyperparameter_or_variable(tmp_path: Path) -> None:
+    environ = make_tree(tmp_path / "a")
+    assert not asks_for_script(environ)
+    assert asks_for_script({**environ, "SAGEMAKER_PROGRAM": "own.py"})
+    environ = make_tree(tmp_path / "b", hyperparameters={"sagemaker_program": '"own.py"'})
+    assert asks_for_script(environ)
