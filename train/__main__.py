@@ -9,7 +9,15 @@ from typing import NoReturn, cast
 
 from serve.cuda import prefer_compat
 from train import stop
-from train.job import Failed, asks_for_script, base_dir, describe, open_job, write_failure
+from train.job import (
+    Failed,
+    asks_for_script,
+    base_dir,
+    describe,
+    forget_failure,
+    open_job,
+    write_failure,
+)
 
 log = logging.getLogger("train")
 
@@ -36,8 +44,8 @@ def main() -> None:
     cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # tells of its font cache
-    prefer_compat()
     stop.listen()
+    prefer_compat()
     try:
         _run()
     except stop.Stopped as stopped:
@@ -57,6 +65,7 @@ def _fail(sentence: str, details: str, exit_code: int) -> NoReturn:
 
 
 def _run() -> None:
+    forget_failure(base_dir())
     # Imported only now: what can't be imported is a failure like others, and takes its time.
     if asks_for_script():
         from train.script import run_script

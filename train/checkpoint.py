@@ -4,6 +4,8 @@ A file is written under another name and renamed when it is whole, and its name 
 digest of its content; SageMaker copies the folder to S3 while the job runs.
 """
 
+import contextlib
+import errno
 import hashlib
 import io
 import logging
@@ -44,10 +46,15 @@ class Checkpoints:
         """The state of the newest whole checkpoint, or None; raises BadCheckpoint."""
         files = self._files()
         for path in reversed(files):
-            content = _whole(path)
-            if content is None:
-                log.warning("Checkpoint %s is damaged: removed, the one before it is used.", path)
-                path.unlink()
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                log.warning("Checkpoint %s can't be read (%s): passed over.", path, error.strerror)
+                continue
+            if not path.stem.endswith(f"-{_digest(content)}"):
+                log.warning("Checkpoint %s is damaged: passed over for the one before it.", path)
+                with contextlib.suppress(OSError):  # so that it is not kept for a good one
+                    path.rename(path.with_suffix(".damaged"))
                 continue
             saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             self._check(path, saved["identity"])
@@ -63,23 +70,35 @@ class Checkpoints:
         buffer = io.BytesIO()
         torch.save({"identity": self._identity, "state": dict(state)}, buffer)
         content = buffer.getbuffer()
-        digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
-        name = f"epoch-{epoch:05d}-step-{step:07d}-{digest}.pt"
+        path = self.folder / f"epoch-{epoch:05d}-step-{step:07d}-{_digest(content)}.pt"
+        self._written = time.monotonic()
         try:
-            _write_atomically(self.folder / name, content)
+            self._write(path, content)
         except OSError as error:
             log.warning(
                 "Checkpoint %s could not be written (%s). Training goes on; an interruption would "
                 "cost what was done since the one before.",
-                self.folder / name,
+                path,
                 error.strerror,
             )
-        self._written = time.monotonic()
-        for path in self._files()[:-KEPT]:
-            path.unlink(missing_ok=True)
+
+    def _write(self, path: Path, content: memoryview) -> None:
+        try:
+            _write_atomically(path, content)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            self._remove_but(1)  # a full folder has room for a newer one only without the older
+            _write_atomically(path, content)
+        self._remove_but(KEPT)
+
+    def _remove_but(self, newest: int) -> None:
+        for path in self._files()[:-newest]:
+            path.unlink()
 
     def _files(self) -> list[Path]:
-        return sorted(p for p in self.folder.glob("epoch-*.pt") if _NAME.fullmatch(p.name))
+        found = self.folder.glob("epoch-*.pt")
+        return sorted(p for p in found if _NAME.fullmatch(p.name) and p.is_file())
 
     def _check(self, path: Path, identity: Mapping[str, str]) -> None:
         names = sorted(set(identity) | set(self._identity))
@@ -95,14 +114,8 @@ class Checkpoints:
             )
 
 
-def _whole(path: Path) -> bytes | None:
-    """The file's content if it is what its name promises."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
-    return content if path.stem.endswith(f"-{digest}") else None
+def _digest(content: bytes | memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]
 
 
 def _write_atomically(path: Path, content: memoryview) -> None:

@@ -209,7 +209,10 @@ def _load_split(
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         results = pool.map(decode, range(len(files)))
-        reasons = list(heeded(track(results, total=len(files), what=f"Decoding {name}")))
+        try:
+            reasons = list(heeded(track(results, total=len(files), what=f"Decoding {name}")))
+        finally:  # leaving the block waits for all that is not cancelled
+            pool.shutdown(wait=False, cancel_futures=True)
     bad = [BadPhoto(f"{name}/{files[i]}", why) for i, why in enumerate(reasons) if why]
     kept = [row for row, why in enumerate(reasons) if not why]
     for place, row in enumerate(kept):
@@ -243,7 +246,8 @@ def _allocate(name: str, size: int, count: int, free_memory: Callable[[], int]) 
 
 
 def _free_memory() -> int:
-    """Bytes to be had here: the machine's or, if fewer, the container's. Caches count as free."""
+    """Bytes to be had by each of torch's processes here: their share of the machine's or, if
+    fewer, the container's. Caches count as free."""
     free = _figure(Path("/proc/meminfo"), "MemAvailable:") * 1024
     group = Path("/sys/fs/cgroup")
     limit = group / "memory.max"
@@ -251,7 +255,7 @@ def _free_memory() -> int:
         used = int((group / "memory.current").read_text())
         cached = _figure(group / "memory.stat", "inactive_file")
         free = min(free, int(limit.read_text()) - used + cached)
-    return free
+    return free // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def _figure(file: Path, name: str) -> int:

@@ -49,6 +49,8 @@ def read_hosts(base: Path) -> Hosts:
         raise BadJob(f"{path}: 'hosts' must be a list of names, got {names!r}.")
     if current not in names:
         raise BadJob(f"{path}: current_host {current!r} is not one of hosts, {names!r}.")
+    if len(set(names)) < len(names):
+        raise BadJob(f"{path}: 'hosts' names a host twice: {names!r}.")
     return Hosts(current, tuple(names), config.get("network_interface_name"))
 
 
@@ -90,6 +92,13 @@ def _resolves(name: str) -> bool:
 
 def interface_variables(hosts: Hosts) -> dict[str, str]:
     """What tells torch's libraries which network interface leads to the other hosts."""
-    if hosts.interface not in [name for _, name in socket.if_nameindex()]:
-        return {}
-    return {f"{library}_SOCKET_IFNAME": hosts.interface for library in ("GLOO", "NCCL")}
+    present = [name for _, name in socket.if_nameindex()]
+    if hosts.interface in present:
+        return {f"{library}_SOCKET_IFNAME": hosts.interface for library in ("GLOO", "NCCL")}
+    if hosts.interface:
+        log.warning(
+            "network_interface_name '%s' is none of %s: torch chooses one.",
+            hosts.interface,
+            ", ".join(present),
+        )
+    return {}

@@ -100,6 +100,11 @@ def write_failure(base: Path, sentence: str, trace: str) -> None:
     path.write_text(f"{sentence}\n\n{trace}", encoding="utf-8", errors="backslashreplace")
 
 
+def forget_failure(base: Path) -> None:
+    """Removes what an earlier start on the same tree left: it would be taken for this one's."""
+    (base / "output" / "failure").unlink(missing_ok=True)
+
+
 def describe(error: Exception) -> str:
     """The error as a sentence: our own speak for themselves, others need their kind."""
     if type(error).__module__.split(".")[0] in ("train", "serve"):

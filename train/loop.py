@@ -150,7 +150,8 @@ class Training:
             progress.sums += torch.stack([loss, loss.new_tensor(len(batch.targets))])
             progress.step += 1
             self._scheduler.step()
-            asked, due = self._ranks.any(stop.asked(), self._checkpoints.due())
+            due = self._ranks.rank == 0 and self._checkpoints.due()
+            asked, due = self._ranks.any(stop.asked(), due)
             if asked:
                 return False
             if due:

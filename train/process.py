@@ -179,7 +179,7 @@ def _link(process: int, name: str) -> str:
 def _tee(source: IO[bytes], tail: Tail) -> None:
     while chunk := source.read(1 << 16):  # unbuffered: what is there
         tail.feed(chunk)
-        with contextlib.nullcontext():  # nobody reads our log: the program must not notice
+        with contextlib.suppress(OSError):  # nobody reads our log: the program must not notice
             _say(chunk)
 
 

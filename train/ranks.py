@@ -22,6 +22,7 @@ log = logging.getLogger("train")
 
 # A peer may decode longer than another, or test and export alone.
 TIMEOUT = timedelta(minutes=30)
+MEET = timedelta(minutes=5)
 WORD_OF_A_PEER = timedelta(seconds=3)
 
 
@@ -50,8 +51,8 @@ class Ranks(Protocol):
     def share_object(self, value: Any) -> Any:
         """The first process's value, which may be anything that can be pickled."""
 
-    def wait(self) -> None:
-        """Until all processes are here."""
+    def finish(self) -> None:
+        """At the end the others wait for the first one, which needs nobody any more."""
 
 
 class Alone:
@@ -75,7 +76,7 @@ class Alone:
     def share_object(self, value: Any) -> Any:
         return value
 
-    def wait(self) -> None:
+    def finish(self) -> None:
         pass
 
 
@@ -89,7 +90,8 @@ class Together:
         gpu = torch.cuda.is_available()
         if gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        self._store, self.rank, self.size = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+        self._store, self.rank, self.size = next(iter(rendezvous("env://", timeout=MEET)))
+        self._meet()
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if gpu else "gloo",
             store=PrefixStore("training", self._store),
@@ -120,8 +122,25 @@ class Together:
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
-    def wait(self) -> None:
-        self.any(False)
+    def finish(self) -> None:
+        try:
+            self.any(False)
+        except RuntimeError:
+            if self.rank:
+                raise
+            log.warning("Another process ended early; all results are written.")
+
+    def _meet(self) -> None:
+        """Waits for the others, who have been started by now."""
+        keys = [f"here/{rank}" for rank in range(self.size)]
+        self._store.set(keys[self.rank], "")
+        try:
+            self._store.wait(keys, MEET)
+        except RuntimeError:
+            raise PeerLost(
+                f"Not all {self.size} processes on {', '.join(self._hosts)} met within "
+                f"{MEET.total_seconds():.0f} s. See the logs of the other hosts."
+            ) from None
 
     def tell(self, sentence: str) -> None:
         """Leaves word of why this process ends, for the others' failure files."""
@@ -129,7 +148,7 @@ class Together:
 
     def lost_peer(self, error: Exception) -> PeerLost | None:
         """What the error means if it is of the connection to other processes, else None."""
-        if not (isinstance(error, dist.DistError) or _of_connection(str(error))):
+        if not (isinstance(error, dist.DistError) or _of_connection(error)):
             return None
         try:
             self._store.wait(["failure"], WORD_OF_A_PEER)
@@ -149,7 +168,7 @@ class Together:
         return f"host '{others[0]}'" if len(others) == 1 else "another process"
 
 
-def _of_connection(message: str) -> bool:
-    return bool(
-        re.search(r"gloo|nccl|connection (closed|reset|refused)|broken pipe", message, re.I)
-    )
+def _of_connection(error: Exception) -> bool:
+    """gloo's and NCCL's errors are plain ones of torch; others' words may speak of an igloo."""
+    pattern = r"gloo|nccl|connection (closed|reset|refused)|broken pipe"
+    return type(error) is RuntimeError and bool(re.search(pattern, str(error), re.IGNORECASE))

@@ -65,7 +65,7 @@ def run(job: Job, ranks: Ranks) -> None:
                 job.output_data_dir / "report.html",
             )
         log.info(_farewell(job, trained, evaluation, time.monotonic() - started))
-    ranks.wait()
+    ranks.finish()
 
 
 def _check_same(photos: Photos, ranks: Ranks) -> None:

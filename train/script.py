@@ -67,7 +67,6 @@ def run_script(base: Path) -> None:
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
     failure = base / "output" / "failure"
-    failure.unlink(missing_ok=True)  # it tells of an earlier run
     with Programs() as programs:
         hosts = read_hosts(base)
         request = _read_request(base, hosts)
@@ -173,8 +172,7 @@ def _install(programs: Programs, request: Request, code: Path) -> None:
         what += ["-r", "requirements.txt"]
     if not what:
         return
-    # -P: a file of the source may have the name of a module that pip imports.
-    command = [sys.executable, "-P", "-m", "pip", "install", *what]
+    command = [sys.executable, "-m", "pip", "install", *what]
     log.info("Installing: pip install %s", shlex.join(what))
     ended = programs.run(command, code, {**os.environ, **QUIET_PIP, **_package_index()})
     programs.raise_if_asked()

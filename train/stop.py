@@ -3,6 +3,7 @@
 SageMaker sends it when a job is stopped, interrupted (spot) or out of time; 120 s later it kills.
 """
 
+import contextlib
 import os
 import signal
 import threading
@@ -19,7 +20,10 @@ class Stopped(Exception):
     """The job was asked to stop before it had trained anything that could be kept."""
 
     def __init__(self) -> None:
-        super().__init__("Stopped by SIGTERM before the first step: there is no model yet.")
+        super().__init__(
+            "Stopped by SIGTERM before this start's first step: no model was written. Checkpoints, "
+            "if there are any, are untouched; the next start goes on from them."
+        )
 
 
 def listen(then: Callable[[], None] | None = None) -> None:
@@ -49,4 +53,5 @@ def heeded(items: Iterable[T]) -> Iterator[T]:
 
 def _say() -> None:
     # Not by `log`: a handler may interrupt the very write it would have to wait for.
-    os.write(1, b"SIGTERM: stopping after this step.\n")
+    with contextlib.suppress(OSError):  # nobody reads our log
+        os.write(1, b"SIGTERM: stopping after this step.\n")

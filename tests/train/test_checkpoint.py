@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(
     assert found
     assert found["number"] == 1
     assert caplog.messages == [
-        f"Checkpoint {newest} is damaged: removed, the one before it is used.",
+        f"Checkpoint {newest} is damaged: passed over for the one before it.",
         f"Going on from checkpoint {before}.",
     ]
 
@@ -121,7 +122,37 @@ def test_a_checkpoint_of_another_training_is_refused_with_what_differs(tmp_path:
     assert len(files(tmp_path)) == 1
 
 
-def test_a_full_disk_costs_the_checkpoint_not_the_training(
+def test_in_a_folder_with_room_for_two_the_newest_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.write_bytes
+
+    def write(path: Path, content: bytes) -> int:
+        if len(files(tmp_path)) >= KEPT:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    checkpoints = make(tmp_path)
+    for number in range(4):
+        checkpoints.save(number, 0, state(number))
+    found = checkpoints.newest()
+    assert found
+    assert found["number"] == 3
+
+
+def test_a_damaged_one_is_no_fallback(tmp_path: Path) -> None:
+    checkpoints = make(tmp_path)
+    for number in (1, 2):
+        checkpoints.save(number, 0, state(number))
+    flip(files(tmp_path)[1])
+    assert checkpoints.newest()
+    checkpoints.save(1, 7, state(3))
+    names = [path.name[:24] for path in files(tmp_path) if path.suffix == ".pt"]
+    assert names == ["epoch-00001-step-0000000", "epoch-00001-step-0000007"]
+
+
+def test_a_folder_that_cannot_be_written_costs_the_checkpoint_not_the_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "folder").write_text("a file where the folder should be")

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -48,7 +49,7 @@ class Cluster:
         self.port = str(free_port())
         self.processes: list[subprocess.Popen[str]] = []
 
-    def start(self) -> None:
+    def start(self, hosts: int = len(NAMES)) -> None:
         self.close()
         self.processes = [
             subprocess.Popen(
@@ -58,7 +59,7 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-            for base in self.bases
+            for base in self.bases[:hosts]
         ]
 
     def output(self, host: int) -> IO[str]:
@@ -92,10 +93,13 @@ class Cluster:
 
     def kill(self, host: int) -> None:
         """As when its container is killed: every process of it, at once."""
-        process = self.processes[host]
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        for pid in (process.pid, *map(int, children)):
+        for pid in (self.processes[host].pid, *self.children(host)):
             os.kill(pid, signal.SIGKILL)
+
+    def children(self, host: int) -> list[int]:
+        """Of any of its threads."""
+        threads = Path(f"/proc/{self.processes[host].pid}/task").glob("*/children")
+        return [int(child) for thread in threads for child in thread.read_text().split()]
 
 
 @contextmanager
@@ -203,9 +207,7 @@ def test_a_process_that_is_killed_ends_its_host_with_a_sentence(
     with cluster(tmp_path, photos, SCRATCH | {"epochs": "200"}) as both:
         both.start()
         both.wait_for("epoch=1 ")
-        parent = both.processes[1].pid
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        commands = {int(c): Path(f"/proc/{c}/cmdline").read_text() for c in children}
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in both.children(1)}
         [worker] = [pid for pid, command in commands.items() if "spawn_main" in command]
         os.kill(worker, signal.SIGKILL)
         both.end()
@@ -218,13 +220,15 @@ def test_a_process_that_is_killed_ends_its_host_with_a_sentence(
 
 def test_what_fails_one_host_is_what_the_other_says(tmp_path: Path, photos: Path) -> None:
     with cluster(tmp_path, photos, SCRATCH) as both:
+        other = make_color_set(tmp_path / "other", COUNTS)
+        (other / "train" / "igloo").mkdir()  # torch's errors speak of gloo
         channel = both.bases[1] / "input" / "data" / "training"
         channel.unlink()
-        channel.mkdir()
+        channel.symlink_to(other)
         both.start()
         logs = both.end()
         assert both.codes() == [1, 1], logs
-    sentence = "Channel 'training' has no folder 'train'. Its folders: none."
+    sentence = "Class 'igloo' has no usable photos in train"
     assert both.failure(1).startswith(sentence)
     assert both.failure(0).startswith(f"Another process failed. localhost: {sentence}")
 
@@ -242,3 +246,22 @@ def test_hosts_with_different_photos_are_told_to_replicate_them(
         both.end()
         assert both.codes() == [1, 1]
     assert both.failure(1).startswith("The hosts of this job have different photos.")
+
+
+def test_a_host_that_waits_for_the_others_can_be_stopped(tmp_path: Path, photos: Path) -> None:
+    with cluster(tmp_path, photos, SCRATCH) as both:
+        both.start(hosts=1)
+        both.wait_for("Processes on each host")
+        both.processes[0].terminate()
+        [log] = both.end()
+        assert both.codes() == [0], log
+    assert "Stopped by SIGTERM before this start's first step" in log
+
+
+def test_a_port_in_use_is_a_sentence(tmp_path: Path, photos: Path) -> None:
+    with cluster(tmp_path, photos, SCRATCH) as both, socket.create_server(("", int(both.port))):
+        both.start(hosts=1)
+        both.end()
+        assert both.codes() == [1]
+        sentence = f"The hosts 127.0.0.1, localhost did not meet at port {both.port} of 127.0.0.1: "
+        assert both.failure(0).startswith(sentence)

@@ -271,3 +271,27 @@ def test_a_step_lowers_the_loss(optimizer: Callable[..., torch.optim.Optimizer])
     losses = [learner.step(points()) for _ in range(10)]
     assert losses[-1] < losses[0]
     assert not losses[0].requires_grad
+
+
+class Second(Alone):
+    """Another process than the first, as far as the loop can tell."""
+
+    rank = 1
+
+    def __init__(self) -> None:
+        self.flags: list[tuple[bool, ...]] = []
+
+    def any(self, *flags: bool) -> list[bool]:
+        self.flags.append(flags)
+        return list(flags)
+
+
+def test_the_first_process_alone_says_when_a_checkpoint_is_due(tmp_path: Path) -> None:
+    ranks = Second()
+    checkpoints = Checkpoints(tmp_path, {}, every_s=0)
+    training = Training(make_learner(), Schedule(2, 3, patience=0), checkpoints, ranks)
+    training.fit(repeated(points(), 3), once(points()))
+    assert checkpoints.due()
+    assert len(ranks.flags) == 8
+    assert not any(any(flags) for flags in ranks.flags)
+    assert not any(tmp_path.iterdir())

@@ -215,7 +215,6 @@ def test_a_scripts_requirements_are_installed(script_job: ScriptJob, tmp_path: P
         "train.py": "import kennel_breeds; print(kennel_breeds.COUNT)",
         "requirements.txt": "./wheels/kennel_breeds-1.0-py3-none-any.whl\n",
         "wheels/kennel_breeds-1.0-py3-none-any.whl": wheel("kennel_breeds", "COUNT = 133"),
-        "optparse.py": "raise SystemExit('pip imported a module of the source')",
     }
     done = script_job.lay(source).run(**apart(tmp_path))
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "133"), done.stderr

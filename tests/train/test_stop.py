@@ -36,7 +36,7 @@ def test_long_work_without_anything_to_keep_ends_at_the_next_item() -> None:
             if item == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(stop.Stopped, match="before the first step"):
+    with pytest.raises(stop.Stopped, match="before this start's first step"):
         work()
     assert seen == [0, 1, 2]
 
