@@ -44,8 +44,9 @@ RUN cp --archive "$(readlink --canonicalize /usr/local/cuda/compat)" /compat
 
 FROM ${PYTHON_IMAGE}
 ARG PYTHON_IMAGE
+# USER and HOME: torch wants both, and a user given with --user has neither.
 # No NVIDIA_REQUIRE_CUDA: with an older driver the runtime would refuse to start, without a log.
-ENV PATH=/opt/kennel/bin:${PATH} PYTHONUNBUFFERED=1 MPLCONFIGDIR=/opt/kennel/matplotlib \
+ENV PATH=/opt/kennel/bin:${PATH} PYTHONUNBUFFERED=1 USER=kennel HOME=/tmp MPLCONFIGDIR=/opt/kennel/matplotlib \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 LABEL org.opencontainers.image.title=kennel-train \
       org.opencontainers.image.description="Trains a classifier of photos as an Amazon SageMaker training job." \

@@ -25,7 +25,8 @@ def main() -> NoReturn:
     if sys.argv[1:] not in ([], ["serve"]):  # the second is how SageMaker may call it
         sys.exit(
             f"`serve` takes no arguments, got {' '.join(sys.argv[1:])!r}. "
-            "Its settings are environment variables: see README.md, Settings."
+            "Its settings are environment variables: see README.md, Settings. "
+            "To train, use the image that trains."
         )
     try:
         settings = read_settings()

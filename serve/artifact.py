@@ -33,6 +33,7 @@ CARD, WEIGHTS, GRAPH, GRAPH_WEIGHTS = (
     "openvino/model.bin",
 )
 FILES = (WEIGHTS, GRAPH, GRAPH_WEIGHTS)
+_PARTIAL = ".partial-"
 
 
 class ArtifactError(Exception):
@@ -110,7 +111,9 @@ def write_artifact(
     openvino/model.xml (with model.bin beside it) to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as scratch:
+    for killed in folder.glob(f"{_PARTIAL}*"):  # in the midst of this, it left its scratch
+        shutil.rmtree(killed)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_PARTIAL) as scratch:
         partial = Path(scratch)
         (partial / GRAPH).parent.mkdir()
         write_weights(partial / WEIGHTS)

@@ -36,14 +36,15 @@ def main() -> None:
     if sys.argv[1:] not in ([], ["train"]):  # the second is how SageMaker may call it
         sys.exit(
             f"`train` takes no arguments, got {' '.join(sys.argv[1:])!r}. Hyperparameters and "
-            f"photos come from the tree in {base_dir()}: see README.md, Training."
+            f"photos come from the tree in {base_dir()}: see README.md, Training. "
+            "To serve, use the image that serves."
         )
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # Linux file names need not be valid Unicode.
     cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # tells of its font cache
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
     stop.listen()
     prefer_compat()
     try:
@@ -60,7 +61,10 @@ def main() -> None:
 
 def _fail(sentence: str, details: str, exit_code: int) -> NoReturn:
     log.error("%s", sentence)
-    write_failure(base_dir(), sentence, details)
+    try:
+        write_failure(base_dir(), sentence, details)
+    except OSError as error:
+        log.error("output/failure could not be written: %s.", error.strerror)
     sys.exit(exit_code)
 
 

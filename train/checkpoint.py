@@ -109,8 +109,9 @@ class Checkpoints:
         ]
         if differing:
             raise BadCheckpoint(
-                f"Checkpoint {path} is of another training: {'; '.join(differing)}. Start with an "
-                "empty checkpoint folder (a fresh CheckpointConfig.S3Uri), or as that one was."
+                f"Checkpoint {path} is of another training: {'; '.join(differing)}. Empty that "
+                "folder to start anew (on AWS: a fresh CheckpointConfig.S3Uri), or start as that "
+                "one was."
             )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,18 @@ class Job:
         if missing:
             raise BadJob(self._missing(missing[0], inside))
         return found
+
+    def check_writable(self) -> None:
+        """Raises BadJob now rather than after hours of training, whose results need a place."""
+        for folder in (self.model_dir, self.output_data_dir):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=folder).close()
+            except OSError as error:
+                raise BadJob(
+                    f"{folder} can't be written ({error.strerror}). Mount it writable, for the "
+                    "user that `train` runs as."
+                ) from None
 
     def _missing(self, split: str, inside: Path | None) -> str:
         if inside:
@@ -102,7 +115,13 @@ def write_failure(base: Path, sentence: str, trace: str) -> None:
 
 def forget_failure(base: Path) -> None:
     """Removes what an earlier start on the same tree left: it would be taken for this one's."""
-    (base / "output" / "failure").unlink(missing_ok=True)
+    failure = base / "output" / "failure"
+    try:
+        failure.unlink(missing_ok=True)
+    except OSError as error:
+        raise BadJob(
+            f"{failure} is of an earlier job and can't be removed ({error.strerror})."
+        ) from None
 
 
 def describe(error: Exception) -> str:
@@ -146,7 +165,14 @@ def _channels(base: Path, config: Mapping[str, Any], environ: Mapping[str, str])
     for name, settings in config.items():
         if isinstance(settings, dict) and settings.get("TrainingInputMode") == "Pipe":
             raise BadJob(f"Channel '{name}' uses Pipe mode. Photos need File or FastFile mode.")
-    present = [path.name for path in data.iterdir() if path.is_dir()] if data.is_dir() else []
+    entries = list(data.iterdir()) if data.is_dir() else []
+    for path in entries:
+        if path.is_symlink() and not path.exists():
+            raise BadJob(
+                f"Channel '{path.name}' is a link to {path.readlink()}, which is not here. In a "
+                f"container, mount that folder at {path}."
+            )
+    present = [path.name for path in entries if path.is_dir()]
     names = list(config) or sorted(present)
     channels = {
         name: Path(environ.get(f"SM_CHANNEL_{name.upper()}", data / name)) for name in names

@@ -38,6 +38,8 @@ def run(job: Job, ranks: Ranks) -> None:
     started = time.monotonic()
     torch.use_deterministic_algorithms(True, warn_only=True)
     config = read_config(job.hyperparameters)
+    if ranks.rank == 0:
+        job.check_writable()
     folders = job.split_folders()
     recipe = choose_recipe(config, has_channel="pretrained" in job.channels)
     for reason in recipe.reasons:

@@ -118,6 +118,7 @@ def test_up_trains_then_serves_beside_aws_apis(project: Project) -> None:
 
 
 def test_without_photos_nothing_is_served_and_the_log_says_what_to_do(project: Project) -> None:
+    (project.folder / "data").mkdir()
     up = project.compose("up", "--detach", "--no-build", "serve")
     assert up.returncode
     sentence = "Channel 'training' has no folder 'train'. Its folders: none. It needs train/ and"

@@ -3,6 +3,7 @@
 import base64
 import csv
 import json
+import os
 import shutil
 import tarfile
 import zipfile
@@ -143,6 +144,18 @@ def test_it_starts_however_it_is_called(
     done = run_training(train_image, base, *arguments, options=sealed)
     assert done.returncode == 0, done.stdout + done.stderr
     assert open_artifact(base / "model").card.classes == ("blue", "green", "red")
+
+
+def test_any_user_can_train_who_may_write_the_tree(
+    train_image: str, photos: Path, tmp_path: Path
+) -> None:
+    base = lay_out(tmp_path, photos, QUICK)
+    for path in (base, *base.rglob("*")):
+        os.chown(path, 4711, 4711)
+    options = ("--network", "none", "--read-only", "--tmpfs", "/tmp", "--user", "4711:4711")
+    done = run_training(train_image, base, "train", options=options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (base / "model" / "model.json").stat().st_uid == 4711
 
 
 # How it fails.

@@ -145,6 +145,13 @@ def test_a_write_that_fails_leaves_no_model_where_none_was(tmp_path: Path) -> No
     assert files_in(tmp_path) == set()
 
 
+def test_what_a_killed_write_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".partial-killed" / "openvino").mkdir(parents=True)
+    (tmp_path / ".partial-killed" / WEIGHTS).write_bytes(b"half")
+    written(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CARD, "openvino", WEIGHTS]
+
+
 def test_a_write_that_ends_between_the_moves_leaves_no_card(model: Path) -> None:
     # A folder where the graph's weights belong: the second of the moves fails.
     (model / GRAPH_WEIGHTS).unlink()

@@ -116,8 +116,8 @@ def test_a_checkpoint_of_another_training_is_refused_with_what_differs(tmp_path:
         make(tmp_path, lr="0.2", epochs="3", seed="1").newest()
     assert str(caught.value) == (
         f"Checkpoint {files(tmp_path)[0]} is of another training: lr was 0.1 and is 0.2; "
-        "seed was 0 and is 1. Start with an empty checkpoint folder (a fresh "
-        "CheckpointConfig.S3Uri), or as that one was."
+        "seed was 0 and is 1. Empty that folder to start anew (on AWS: a fresh "
+        "CheckpointConfig.S3Uri), or start as that one was."
     )
     assert len(files(tmp_path)) == 1
 

@@ -10,6 +10,7 @@ from train.job import (
     Job,
     asks_for_script,
     base_dir,
+    forget_failure,
     open_job,
     write_failure,
 )
@@ -211,3 +212,32 @@ def test_a_script_is_asked_for_by_hyperparameter_or_variable(tmp_path: Path) -> 
     assert asks_for_script({**environ, "SAGEMAKER_PROGRAM": "own.py"})
     environ = make_tree(tmp_path / "b", hyperparameters={"sagemaker_program": '"own.py"'})
     assert asks_for_script(environ)
+
+
+def test_a_link_that_leads_out_of_the_container_is_said_to_be_one(tmp_path: Path) -> None:
+    environ = make_tree(tmp_path, ("valid",))
+    link = tmp_path / "input" / "data" / "train"
+    link.symlink_to("/nowhere/train")
+    with pytest.raises(BadJob) as caught:
+        open_job(environ)
+    assert str(caught.value) == (
+        "Channel 'train' is a link to /nowhere/train, which is not here. "
+        f"In a container, mount that folder at {link}."
+    )
+
+
+def test_where_results_cannot_be_written_is_found_out_first(tmp_path: Path) -> None:
+    job = open_job(make_tree(tmp_path, ("train", "valid")))
+    job.check_writable()
+    job.model_dir.rmdir()
+    job.model_dir.write_text("")
+    with pytest.raises(BadJob, match=r"model can't be written \(File exists\). Mount it writable"):
+        job.check_writable()
+
+
+def test_an_earlier_starts_failure_is_forgotten(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    write_failure(tmp_path, "Old.", "")
+    forget_failure(tmp_path)
+    assert not (tmp_path / "output" / "failure").exists()
+    forget_failure(tmp_path)
