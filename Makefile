@@ -49,6 +49,10 @@ audit: sbom  ## known vulnerabilities of what the images install
 	  echo "Kennel needs Python 3.11 (found: $$("$(PYTHON)" --version 2>/dev/null || echo none)). Install it, for example with" >&2; \
 	  echo "'apt install python3.11 python3.11-venv', 'brew install python@3.11' or 'uv python install 3.11'," >&2; \
 	  echo "or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import os, shutil, sys, sysconfig as c; \
+	  sys.exit(not (shutil.which("cc") and os.path.exists(c.get_path("include") + "/Python.h")))' || { \
+	  echo "Kennel needs a C compiler and Python's headers: sagemaker-training comes as source. Install them, for" >&2; \
+	  echo "example with 'apt install gcc python3.11-dev'." >&2; exit 1; }
 	@echo "Making the environment .venv (once; with torch's CUDA libraries about 5 GB) ..."
 	"$(PYTHON)" -m venv --clear .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement docker/requirements/build.txt
