@@ -1,11 +1,10 @@
 """The command `train`: what SageMaker runs. Every failure becomes a sentence and an exit code."""
 
-import io
 import logging
 import os
 import sys
 import traceback
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from serve.cuda import prefer_compat
 from train import stop
@@ -15,6 +14,7 @@ from train.job import (
     base_dir,
     describe,
     forget_failure,
+    log_to_stdout,
     open_job,
     write_failure,
 )
@@ -41,10 +41,7 @@ def main() -> None:
         )
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # Linux file names need not be valid Unicode.
-    cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
+    log_to_stdout(logging.INFO)
     stop.listen()
     prefer_compat()
     try:

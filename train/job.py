@@ -1,12 +1,15 @@
 """The `/opt/ml` tree SageMaker gives a training job; nothing else knows its paths."""
 
+import io
 import json
+import logging
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 # SageMaker shows this many characters of the failure file as FailureReason.
 REASON_CHARACTERS = 1024
@@ -122,6 +125,14 @@ def forget_failure(base: Path) -> None:
         raise BadJob(
             f"{failure} is of an earlier job and can't be removed ({error.strerror})."
         ) from None
+
+
+def log_to_stdout(level: int) -> None:
+    """From now on, what is logged is what SageMaker reads: lines on stdout."""
+    # Linux file names need not be valid Unicode.
+    cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
 
 
 def describe(error: Exception) -> str:

@@ -1,10 +1,10 @@
 """Starts the training where it belongs: in this process, or in one per GPU on each of the hosts."""
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from concurrent.futures import Future, wait
 
@@ -16,7 +16,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from serve.cuda import driver_facts
 from train import stop
 from train.hosts import PORT, Hosts, await_names, interface_variables, read_hosts
-from train.job import BadJob, Failed, Job, base_dir, describe, open_job
+from train.job import BadJob, Failed, Job, base_dir, describe, log_to_stdout, open_job
 from train.ranks import Alone, PeerLost, Together
 from train.run import run
 
@@ -120,7 +120,8 @@ def _pass_on(told: set[int]) -> None:
     if not children and not told:
         raise stop.Stopped
     for child in children - told:
-        os.kill(child, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)
     told |= children
 
 
@@ -128,9 +129,7 @@ def _work(hosts: Hosts) -> None:
     """One of the processes."""
     rank = int(os.environ["RANK"])
     # All hosts' logs are read for metrics: only the first process tells.
-    logging.basicConfig(
-        level=logging.INFO if rank == 0 else logging.ERROR, format="%(message)s", stream=sys.stdout
-    )
+    log_to_stdout(logging.INFO if rank == 0 else logging.ERROR)
     torch.set_num_threads(
         max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"]))
     )
