@@ -20,6 +20,7 @@ SHELLS = {"sh", "dash", "bash", "zsh", "ksh", "busybox"}
 PR_SET_CHILD_SUBREAPER = 36
 # A program that left our process group may keep its end of stderr open for ever.
 LAST_WORDS_S = 5.0
+LOOK_S = 0.2  # how long a signal may wait to be handed on
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Programs:
             self._hand_on(self._pending.pop(0))
         tee = threading.Thread(target=_tee, args=(program.stderr, tail), daemon=True)
         tee.start()
-        program.wait()
+        _wait(program)
         self._end_group(program.pid)
         tee.join(LAST_WORDS_S)
         self._receiver, self._starting = None, False
@@ -136,6 +137,14 @@ def _leave(asked: signal.Signals) -> None:
         os._exit(130)
     os.write(1, f"{stop.Stopped()}\n".encode())
     os._exit(0)
+
+
+def _wait(program: "subprocess.Popen[bytes]") -> None:
+    """Never without a limit: a signal that comes just before would be noticed only at the end."""
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(LOOK_S)
+            return
 
 
 def _listeners(process: int, launcher: bool) -> list[int]:
