@@ -9,7 +9,7 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS tools
 # The system's certificates count, for whoever builds behind a company's proxy.
 ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt UV_SYSTEM_CERTS=1 \
-    UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
+    UV_CACHE_DIR=/var/cache/uv UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
 COPY docker/requirements/build.txt /requirements/
 RUN python3 -m venv /opt/tools \
  && /opt/tools/bin/pip install --no-cache-dir --require-hashes --requirement /requirements/build.txt \
@@ -17,7 +17,7 @@ RUN python3 -m venv /opt/tools \
 
 FROM tools AS packages
 COPY docker/requirements/local.txt /requirements/
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,id=uv,target=/var/cache/uv \
     /opt/tools/bin/uv pip sync --python /opt/kennel/bin/python --require-hashes /requirements/local.txt \
  && /opt/tools/bin/uv pip check --python /opt/kennel/bin/python
 

@@ -49,7 +49,7 @@ ENTRYPOINT ["serve"]
 FROM runtime AS gpu
 ENV SERVE_ENGINE=torch SERVE_DEVICE=cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY docker/requirements/serve-gpu.txt /opt/kennel/requirements.txt
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/mnt --mount=type=cache,id=/root/.cache/uv,target=/media \
+RUN --mount=type=bind,from=tools,source=/opt/tools,target=/mnt --mount=type=cache,id=uv,target=/media \
     export UV_PYTHON=/opt/kennel/bin/python UV_CACHE_DIR=/media UV_SYSTEM_CERTS=1 \
  && /mnt/bin/uv pip sync --link-mode copy --compile-bytecode --require-hashes /opt/kennel/requirements.txt \
  && /mnt/bin/uv pip check
@@ -60,7 +60,7 @@ COPY --from=code /code /opt/kennel
 FROM runtime AS cpu
 COPY docker/requirements/serve.txt /opt/kennel/requirements.txt
 # Left out of OpenVINO: other hardware (GPU with its kernel cache, NPU), formats other than its own, and C++.
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/mnt --mount=type=cache,id=/root/.cache/uv,target=/media \
+RUN --mount=type=bind,from=tools,source=/opt/tools,target=/mnt --mount=type=cache,id=uv,target=/media \
     export UV_PYTHON=/opt/kennel/bin/python UV_CACHE_DIR=/media UV_SYSTEM_CERTS=1 \
  && /mnt/bin/uv pip sync --link-mode copy --compile-bytecode --require-hashes /opt/kennel/requirements.txt \
  && /mnt/bin/uv pip check \

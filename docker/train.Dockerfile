@@ -10,7 +10,7 @@ ARG CUDA_IMAGE=nvidia/cuda:13.0.2-base-ubuntu24.04
 FROM ${PYTHON_IMAGE} AS tools
 # The system's certificates count, for whoever builds behind a company's proxy.
 ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt UV_SYSTEM_CERTS=1 \
-    UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
+    UV_CACHE_DIR=/var/cache/uv UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
 COPY docker/requirements/build.txt /requirements/
 RUN python3 -m venv /opt/tools \
  && /opt/tools/bin/pip install --no-cache-dir --require-hashes --requirement /requirements/build.txt \
@@ -30,7 +30,7 @@ FROM tools AS packages
 # Some packages come as source, sagemaker-training with a little C.
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev
 COPY docker/requirements/train.txt /requirements/
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,id=uv,target=/var/cache/uv \
     /opt/tools/bin/uv pip sync --python /opt/kennel/bin/python --require-hashes \
       --build-constraints /requirements/build.txt /requirements/train.txt \
  && /opt/tools/bin/uv pip check --python /opt/kennel/bin/python

@@ -312,7 +312,7 @@ def test_nothing_is_left_that_only_the_build_needs(train_image: str) -> None:
     left = """
 import pathlib, shutil
 print([name for name in ("gcc", "cc", "uv") if shutil.which(name)])
-print([path for path in ("/opt/ml", "/opt/tools", "/requirements", "/project", "/root/.cache")
+print([path for path in ("/opt/ml", "/opt/tools", "/requirements", "/project", "/var/cache/uv")
        if pathlib.Path(path).exists()])
 """
     assert python_in(train_image, left) == "[]\n[]\n"
