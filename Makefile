@@ -4,13 +4,13 @@ OUT ?= demo-output
 TRAIN_IMAGE ?= kennel-train
 SERVE_IMAGE ?= kennel-serve
 UV = .venv/bin/uv pip
-LOCKS = $(patsubst %,docker/requirements/%.txt,train serve serve-gpu local)
+LOCKS = $(patsubst %,docker/requirements/%.txt,train serve serve-gpu aws)
 COMPILE = $(UV) compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 
 .PHONY: demo test check format lock images sbom audit install clean
 
-demo: .venv/installed  ## data → train → serve → ask → report (DATA=folder WEIGHTS=file OUT=folder)
-	@.venv/bin/python -m scripts.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+demo: .venv/installed  ## S3 → tune → train → deploy → invoke → clean up (DATA=folder WEIGHTS=file OUT=folder RUNNER=docker)
+	@.venv/bin/python -m scripts.demo --out "$(OUT)" $(if $(RUNNER),--runner "$(RUNNER)") $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
 test: check  ## everything CI runs: lint, types, tests
 	.venv/bin/pytest
@@ -26,11 +26,13 @@ format: .venv/installed
 
 install: .venv/installed
 
-lock: .venv/installed  ## resolves docker/requirements/*.txt anew from pyproject.toml
+lock: .venv/installed  ## resolves docker/requirements/*.txt anew from pyproject.toml, and the clients of tests/clients
 	$(COMPILE) pyproject.toml --extra dev --extra build --output-file docker/requirements/dev.txt
-	for name in build train serve serve-gpu local; do \
+	for name in build train serve serve-gpu aws; do \
 	  $(COMPILE) pyproject.toml --extra $$name --constraint docker/requirements/dev.txt \
 	    --output-file docker/requirements/$$name.txt || exit 1; done
+	for name in awscli sdk2 sdk3; do \
+	  $(COMPILE) tests/clients/$$name.in --output-file tests/clients/$$name.txt || exit 1; done
 
 images:  ## builds both images (BUILD='--network host --build-arg PYTHON_IMAGE=python@sha256:...')
 	DOCKER_BUILDKIT=1 docker build $(BUILD) --file docker/train.Dockerfile --tag $(TRAIN_IMAGE) .

@@ -24,6 +24,7 @@ WORKDIR /project
 COPY pyproject.toml README.md LICENSE ./
 COPY serve serve
 COPY train train
+COPY local local
 COPY scripts scripts
 RUN /opt/tools/bin/uv build --wheel --no-build-isolation --python /opt/tools/bin/python --out-dir /wheel \
  && /opt/tools/bin/uv pip install --no-cache --python /opt/kennel/bin/python --no-deps --compile-bytecode \

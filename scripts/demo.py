@@ -1,42 +1,36 @@
-"""`make demo`: photos → training → server → an answer over HTTP → report, on this machine alone."""
+"""`make demo`: photos → S3 → tuning → training → endpoint → answers → clean-up, all by boto3.
+
+The commands are AWS's; a local SageMaker on this machine answers them and runs the jobs.
+"""
 
 import argparse
-import csv
+import contextlib
 import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 from rich.console import Console
 from rich.markup import escape
 
+from local.background import NotRunning, NotStarted, end, endpoint_variables, start
+from local.settings import LocalSettings
+from scripts.demo_jobs import BUCKET, JobFailed, Jobs, put_photos
+from scripts.demo_results import Results, fetch_results
 from scripts.demo_summary import Answer, show, summarize
 from scripts.sample_photos import make_photos
-from serve.artifact import pack
-from train.metrics import read_metrics
+from scripts.stack import Stack
 
 console = Console(highlight=False, soft_wrap=True)
 
 SPLITS = ("train", "valid", "test")
-# Without pretrained weights: a small network on small photos learns the sample in about a minute.
-FROM_SCRATCH = {
-    "architecture": "resnet18",
-    "pretrained": "none",
-    "image_size": "64",
-    "epochs": "20",
-    "batch_size": "16",
-}
-ASKED_PHOTOS = 5
 MARKER = ".made-by-kennel-demo"  # in a folder that the demo may overwrite
-READY_WITHIN_S = 120.0
+RUNNERS = ("process", "docker")
 
 
 class DemoFailed(Exception):
@@ -45,18 +39,18 @@ class DemoFailed(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the children as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends all as Ctrl-C does
     try:
-        run(options.data, options.weights, options.out)
-    except DemoFailed as error:
+        run(options.data, options.weights, options.out, options.runner)
+    except (DemoFailed, JobFailed, NotStarted) as error:
         console.print(f"[red]{escape(str(error))}")
         sys.exit(1)
     except KeyboardInterrupt:
-        console.print("\nStopped. Training and server were ended with it.")
+        console.print("\nStopped. The local SageMaker and its jobs were ended with it.")
         sys.exit(130)
 
 
-def run(data: Path | None, weights: Path | None, out: Path) -> None:
+def run(data: Path | None, weights: Path | None, out: Path, runner: str) -> None:
     """Leaves model.tar.gz, report.html and summary.json in `out`."""
     seconds: dict[str, float] = {}
     started = time.monotonic()
@@ -69,38 +63,84 @@ def run(data: Path | None, weights: Path | None, out: Path) -> None:
     _claim(out)
     with _timed(seconds, "data"):
         photos = _photos(data, out)
-    base = out / "ml"
-    with _timed(seconds, "train"):
-        test_accuracy = _train(photos, weights, base)
-    model = base / "model"
-    _collect(base, out)
-    port = _free_port()
-    serving = time.monotonic()
-    with _server(model, port) as (process, client):
-        _step("Serve", "the command `serve`, as SageMaker runs it")
-        engine = _wait_until_ready(process, client)
-        seconds["serve_start"] = time.monotonic() - serving
-        console.print(f"Ready after {seconds['serve_start']:.1f} s, engine {engine}.")
-        _step("Ask", "photos the network has never seen, over HTTP")
-        asked = time.monotonic()
-        (first, expected), *others = _unseen_photos(base / "output/data/predictions.csv")
-        answers = [_ask(client, photos / "test" / first, expected)]
-        seconds["first_answer"] = time.monotonic() - asked
-        answers += [_ask(client, photos / "test" / file, name) for file, name in others]
+    with _sagemaker(out / "sagemaker", runner, seconds) as stack:
+        jobs = Jobs(stack, console)
+        with _timed(seconds, "upload"):
+            _step("Upload", f"photos to S3, s3://{BUCKET}")
+            put_photos(stack, console, photos, weights)
+        with _timed(seconds, "tune"):
+            _step("Tune", "lr, batch_size and epochs, two trials at a time")
+            best = jobs.tune(photos, weights)
+        with _timed(seconds, "train"):
+            _step("Train", "the best, on all photos")
+            trained = jobs.train(best, photos, weights)
+        results = fetch_results(stack, trained, out)
+        with _timed(seconds, "deploy"):
+            _step("Deploy", "model, endpoint configuration, endpoint")
+            jobs.deploy(trained)
+        _step("Invoke", "photos the network has never seen")
+        answers = _ask(jobs, results, photos, seconds)
+        _step("Clean up", "endpoint, configuration and model; then the local SageMaker itself")
+        jobs.clean_up()
     seconds["total"] = time.monotonic() - started
-    summary = summarize(test_accuracy, model, answers[0], engine, seconds)
+    summary = summarize(results, best.trials, answers[0], seconds)
     (out / "summary.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     show(console, summary, answers, out)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="The whole way on this machine, by boto3.")
     parser.add_argument(
         "--data", type=Path, help="folder with train/, valid/ and test/, one folder per class"
     )
     parser.add_argument("--weights", type=Path, help="pretrained state dict (.pth, .safetensors)")
     parser.add_argument("--out", type=Path, default=Path("demo-output"), help="where results go")
+    parser.add_argument(
+        "--runner",
+        choices=RUNNERS,
+        default="process",
+        help="docker runs the images kennel-train and kennel-serve (make images)",
+    )
     return parser
+
+
+@contextmanager
+def _sagemaker(home: Path, runner: str, seconds: dict[str, float]) -> Iterator[Stack]:
+    """A local SageMaker of the demo's own, to which the SDK's variables lead meanwhile."""
+    _step("SageMaker", f"a local one is started, which runs jobs by {runner}")
+    home = home.resolve()
+    with contextlib.suppress(NotRunning):
+        end(home)  # of a demo that was killed
+    shutil.rmtree(home, ignore_errors=True)
+    settings = LocalSettings.model_validate(
+        {"home": home, "port": 0, "aws_port": 0, "runner": runner}
+    )
+    try:
+        with _timed(seconds, "start"):
+            state = start(settings)
+        console.print(
+            f"SageMaker answers at {state['url']}, S3 and the others at {state['aws_url']}"
+        )
+        with _environment(endpoint_variables(state)):
+            yield Stack()
+    finally:
+        with contextlib.suppress(NotRunning):
+            end(home)
+    shutil.rmtree(home)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    # A profile or a proxy of the user's must not lead elsewhere.
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(variables, NO_PROXY="127.0.0.1")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager
@@ -157,122 +197,14 @@ def _photos(data: Path | None, out: Path) -> Path:
     return data.resolve()
 
 
-def _train(photos: Path, weights: Path | None, base: Path) -> float:
-    """Runs the command `train` on a tree as SageMaker lays it out; the test accuracy it logged."""
-    _step("Train", "the command `train`, as SageMaker runs it")
-    _lay_out(photos, weights, base)
-    command = [Path(sys.executable).with_name("train")]
-    # A notebook on SageMaker has SM_* variables of its own, which would win over our tree.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("SM_")}
-    environment |= {"SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_NAME": "kennel-demo"}
-    metrics: dict[str, float] = {}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8"
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                console.print(f"  {escape(line.rstrip())}", style="dim")
-                metrics |= read_metrics(line)
-        except KeyboardInterrupt:
-            process.terminate()
-            raise
-    if process.returncode:
-        raise DemoFailed(f"Training failed; {base / 'output' / 'failure'} says why.")
-    return metrics["test_accuracy"]
-
-
-def _lay_out(photos: Path, weights: Path | None, base: Path) -> None:
-    shutil.rmtree(base, ignore_errors=True)
-    channels = base / "input" / "data"
-    channels.mkdir(parents=True)
-    for name in SPLITS:
-        (channels / name).symlink_to((photos / name).resolve())
-    if weights is None:
-        console.print(
-            "  No pretrained weights (WEIGHTS=file), so a small network learns from nothing."
-        )
-        hyperparameters = FROM_SCRATCH
-    else:
-        (channels / "pretrained").mkdir()
-        (channels / "pretrained" / weights.name).symlink_to(weights.resolve())
-        hyperparameters = {}
-    config = base / "input" / "config"
-    config.mkdir()
-    (config / "hyperparameters.json").write_text(json.dumps(hyperparameters))
-    names = sorted(path.name for path in channels.iterdir())
-    (config / "inputdataconfig.json").write_text(
-        json.dumps({name: {"TrainingInputMode": "File"} for name in names})
-    )
-
-
-def _collect(base: Path, out: Path) -> None:
-    """What SageMaker would upload when training ends."""
-    pack(base / "model", out / "model.tar.gz")
-    shutil.copyfile(base / "output" / "data" / "report.html", out / "report.html")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def _server(model: Path, port: int) -> Iterator[tuple["subprocess.Popen[bytes]", httpx.Client]]:
-    """The command `serve` on loopback, ended the way SageMaker ends it."""
-    environment = os.environ | {
-        "SERVE_MODEL_DIR": str(model),
-        "SERVE_HOST": "127.0.0.1",
-        "SAGEMAKER_BIND_TO_PORT": str(port),
-    }
-    with subprocess.Popen(
-        [Path(sys.executable).with_name("serve")], env=environment, stdout=subprocess.DEVNULL
-    ) as process:
-        try:
-            with httpx.Client(
-                base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False
-            ) as client:
-                yield process, client
-        finally:
-            process.terminate()
-
-
-def _wait_until_ready(process: "subprocess.Popen[bytes]", client: httpx.Client) -> str:
-    """The name of the server's engine, once /ping answers 200."""
-    deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise DemoFailed("The server ended at once; its line above says why.")
-        try:
-            answer = client.get("/ping")
-        except httpx.TransportError:
-            time.sleep(0.02)
-            continue
-        if answer.status_code == httpx.codes.OK:
-            return str(answer.json()["engine"])
-        time.sleep(0.02)
-    raise DemoFailed(f"The server was not ready after {READY_WITHIN_S:.0f} s; see its lines above.")
-
-
-def _unseen_photos(predictions: Path) -> list[tuple[str, str]]:
-    """File and class of the first readable test photo of some classes, spread over all."""
-    with predictions.open(newline="", encoding="utf-8") as lines:
-        _, *rows = csv.reader(lines)
-    firsts = [(file, name) for name, file in {row[1]: row[0] for row in reversed(rows)}.items()]
-    firsts.reverse()
-    stride = max(1, len(firsts) // ASKED_PHOTOS)
-    return firsts[::stride][:ASKED_PHOTOS]
-
-
-def _ask(client: httpx.Client, file: Path, expected: str) -> Answer:
-    headers = {"Content-Type": "application/octet-stream"}
-    response = client.post("/invocations", content=file.read_bytes(), headers=headers)
-    body = response.json()
-    if response.status_code != httpx.codes.OK:
-        raise DemoFailed(f"The server answered {response.status_code} to {file}: {body['error']}")
-    return Answer(file, expected, body["predictions"])
+def _ask(jobs: Jobs, results: Results, photos: Path, seconds: dict[str, float]) -> list[Answer]:
+    (first, expected), *others = results.unseen_photos()
+    with _timed(seconds, "first_answer"):
+        predictions = jobs.ask(photos / "test" / first)
+    answers = [Answer(photos / "test" / first, expected, predictions)]
+    for file, name in others:
+        answers.append(Answer(photos / "test" / file, name, jobs.ask(photos / "test" / file)))
+    return answers
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What the demo says at its end: to people as a table, to programs as summary.json."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from scripts.demo_results import Results
 
 BAR_CELLS = 20
 LABEL_CELLS = 24
@@ -33,19 +34,22 @@ class Answer:
 
 
 def summarize(
-    test_accuracy: float, model: Path, answer: Answer, engine: str, seconds: dict[str, float]
+    results: Results,
+    trials: Sequence[dict[str, Any]],
+    answer: Answer,
+    seconds: dict[str, float],
 ) -> dict[str, Any]:
     """What summary.json says; seconds are wall time."""
     return {
-        "test_accuracy": test_accuracy,
-        "classes": json.loads((model / "model.json").read_text())["classes"],
+        "test_accuracy": results.test_accuracy,
+        "classes": results.classes,
+        "trials": list(trials),
         "prediction": {
             "file": str(answer.file),
             "label": answer.label,
             "probability": answer.probability,
             "expected": answer.expected,
         },
-        "engine": engine,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
     }
 
@@ -71,12 +75,12 @@ def show(console: Console, summary: dict[str, Any], answers: Sequence[Answer], o
     console.print(
         f"\n[bold green]{summary['test_accuracy']:.1%}[/] of the test photos right "
         f"({len(summary['classes'])} classes), {seconds['total']:.0f} s in all: "
-        f"training {seconds['train']:.0f} s, server start {seconds['serve_start']:.1f} s, "
-        f"an answer {seconds['first_answer'] * 1000:.0f} ms."
+        f"tuning {seconds['tune']:.0f} s, training {seconds['train']:.0f} s, "
+        f"deploying {seconds['deploy']:.1f} s, an answer {seconds['first_answer'] * 1000:.0f} ms."
     )
     console.print(f"  report   {out / 'report.html'}")
     console.print(f"  model    {out / 'model.tar.gz'}")
     console.print(f"  summary  {out / 'summary.json'}")
-    model_dir = shlex.quote(str(out / "ml" / "model"))
-    console.print(f"  try it   SERVE_MODEL_DIR={model_dir} .venv/bin/serve")
+    model = shlex.quote(str(out / "model.tar.gz"))
+    console.print(f"  try it   SERVE_MODEL_DIR={model} .venv/bin/serve")
     console.print("           then drop a photo on http://localhost:8080")

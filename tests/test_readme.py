@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from local.settings import LocalSettings
 from serve.settings import ServeSettings, variable
 from train.config import Config, allowed
 
@@ -35,11 +36,18 @@ def test_every_setting_of_the_server_stands_in_its_table(row: str) -> None:
     assert row in README, f"README.md lacks the row:\n{row}"
 
 
+@pytest.mark.parametrize("name", sorted(set(LocalSettings.model_fields) - {"home", "images"}))
+def test_every_option_of_the_local_sagemaker_stands_in_its_table(name: str) -> None:
+    field = LocalSettings.model_fields[name]
+    option = f"`--{name.replace('_', '-')}`"
+    assert f"| {option} | {field.default} | {field.description} |" in README
+
+
 def test_the_tree_names_every_source_file_and_nothing_else() -> None:
     assert TREE, "README.md has no tree"
     named = tree_files(TREE.group(1))
     tracked = subprocess.run(
-        ["git", "ls-files", "train", "serve", "scripts"],
+        ["git", "ls-files", "train", "serve", "local", "scripts"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -54,7 +62,7 @@ def tree_files(tree: str) -> set[str]:
     for line in tree.splitlines():
         name = line.split()[0] if line.strip() else ""
         if not line.startswith(" "):
-            folder = name if name in ("train/", "serve/", "scripts/") else ""
+            folder = name if name in ("train/", "serve/", "local/", "scripts/") else ""
         elif folder and name:
             files.add(folder + name)
     return files

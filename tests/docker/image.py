@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.docker.engine import ROOT, docker
 
-FOLDERS = ("docker", "serve", "train", "scripts")
+FOLDERS = ("docker", "serve", "train", "local", "scripts")
 FILES = (".dockerignore", "pyproject.toml", "README.md", "LICENSE")
 
 

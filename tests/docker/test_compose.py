@@ -62,7 +62,7 @@ class Project:
 @pytest.fixture(scope="module")
 def images(train_image: str, serve_image: str) -> dict[str, str]:
     """What the file would build, already built."""
-    aws_image = build("local.Dockerfile", "kennel-aws:test")
+    aws_image = build("aws.Dockerfile", "kennel-aws:test")
     return {"TRAIN_IMAGE": train_image, "SERVE_IMAGE": serve_image, "AWS_IMAGE": aws_image}
 
 

@@ -1,14 +1,18 @@
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
+from local.runners.process import MARK
 from serve.artifact import open_artifact, unpack
 from tests.conftest import COLORS, REAL_ANTS_BEES, REAL_WEIGHTS, make_color_set
 
@@ -27,6 +31,27 @@ def demo(*arguments: str | Path, **environment: str) -> subprocess.CompletedProc
     )
 
 
+SECONDS = {"data", "start", "upload", "tune", "train", "deploy", "first_answer", "total"}
+
+
+def best(said: dict[str, Any]) -> dict[str, str]:
+    """The hyperparameters of the trial with the lowest loss."""
+    trial = min(said["trials"], key=lambda trial: trial["valid_loss"])
+    return dict(trial["hyperparameters"])
+
+
+def left(out: Path) -> list[str]:
+    """The command lines of processes that the demo's SageMaker or its jobs left."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command = process.cmdline()
+            mark = process.environ().get(MARK, "")
+            if str(out) in " ".join(command) or mark.startswith(str(out)):
+                found.append(" ".join(command))
+    return found
+
+
 def summary(out: Path) -> dict[str, Any]:
     return json.loads((out / "summary.json").read_text())
 
@@ -38,24 +63,19 @@ def test_without_photos_it_learns_the_painted_sample_and_serves_it(tmp_path: Pat
     said = summary(out)
     assert said["test_accuracy"] >= 0.9
     assert said["prediction"]["label"] in said["classes"]
-    assert set(said["seconds"]) == {"data", "train", "serve_start", "first_answer", "total"}
-    assert said["engine"].startswith("openvino-")
+    assert set(said["seconds"]) == SECONDS
+    losses = [trial["valid_loss"] for trial in said["trials"]]
+    assert len(losses) == 3
+    assert min(losses) > 0
+    assert f"best     lr={float(best(said)['lr']):.5f}" in done.stdout
     assert "<svg" in (out / "report.html").read_text(encoding="utf-8")
     unpack(out / "model.tar.gz", tmp_path / "unpacked")
     assert open_artifact(tmp_path / "unpacked").card.classes == tuple(said["classes"])
     with tarfile.open(out / "model.tar.gz") as tar:
         assert "model.json" in tar.getnames()  # at the top level, as SageMaker wants it
     assert "of the test photos right" in done.stdout
-
-
-def test_it_learns_the_photos_it_is_given(tmp_path: Path) -> None:
-    photos = make_color_set(tmp_path / "my photos", {"train": 12, "valid": 4, "test": 4})
-    done = demo("--data", photos, "--out", tmp_path / "out")
-    assert done.returncode == 0, done.stdout + done.stderr
-    said = summary(tmp_path / "out")
-    assert said["classes"] == sorted(COLORS)
-    assert said["prediction"]["file"].startswith(str(photos))
-    assert said["prediction"]["expected"] == sorted(COLORS)[0]
+    assert not (out / "sagemaker").exists()
+    assert left(out) == []
 
 
 @pytest.mark.photos
@@ -76,14 +96,15 @@ def test_a_folder_without_splits_is_refused_with_the_way_out(tmp_path: Path) -> 
     assert "Traceback" not in done.stderr
 
 
-def test_a_failed_training_ends_the_demo_with_its_sentence(tmp_path: Path) -> None:
+def test_failed_trials_end_the_demo_with_their_sentence(tmp_path: Path) -> None:
     photos = make_color_set(tmp_path / "photos", {"train": 4, "valid": 2, "test": 2})
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"no weights")
     done = demo("--data", photos, "--weights", weights, "--out", tmp_path / "out")
     assert done.returncode == 1
+    assert "Tuning failed: " in done.stdout
     assert "weights.pth" in done.stdout
-    assert "Training failed" in done.stdout
+    assert left(tmp_path) == []
 
 
 def test_a_folder_with_files_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
@@ -117,28 +138,51 @@ def test_an_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
     assert "can't be used" in done.stdout
 
 
-def test_a_server_that_ends_at_once_is_not_waited_for(tmp_path: Path) -> None:
+def started(photos: Path, out: Path) -> "subprocess.Popen[str]":
+    """A demo that has come as far as its trials."""
+    command = [sys.executable, "-m", "scripts.demo", "--data", str(photos), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Tune"):
+            break
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_all_that_it_started(tmp_path: Path, number: signal.Signals) -> None:
     photos = make_color_set(tmp_path / "photos", {"train": 4, "valid": 2, "test": 2})
-    done = demo("--data", photos, "--out", tmp_path / "out", SERVE_TOPK="3")
-    assert done.returncode == 1
-    assert "Did you mean SERVE_TOP_K" in done.stderr
-    assert "ended at once" in done.stdout
+    process = started(photos, tmp_path / "out")
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "The local SageMaker and its jobs were ended with it." in said
+    assert left(tmp_path) == []
 
 
-def test_photos_of_any_format_and_a_broken_one_are_no_obstacle(tmp_path: Path) -> None:
+def test_photos_of_any_format_a_broken_one_and_a_killed_demo_before_are_no_obstacle(
+    tmp_path: Path,
+) -> None:
     photos = make_color_set(tmp_path / "photos", {"train": 10, "valid": 4, "test": 4})
     for file in sorted((photos / "test").rglob("*.jpg")):
         with Image.open(file) as image:
             image.save(file.with_suffix(".PNG"), "PNG")
         file.unlink()
     (photos / "test" / "blue" / "0.PNG").write_bytes(b"")
+    process = started(photos, tmp_path / "out")
+    process.kill()
+    process.communicate()
+    assert left(tmp_path)
     done = demo("--data", photos, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert summary(tmp_path / "out")["prediction"]["file"].endswith("1.PNG")
+    said = summary(tmp_path / "out")
+    assert said["prediction"]["file"].endswith("1.PNG")
+    assert said["classes"] == sorted(COLORS)
+    assert left(tmp_path) == []
 
 
 def test_weights_that_would_be_overwritten_are_refused_and_kept(tmp_path: Path) -> None:
-    weights = tmp_path / "out" / "ml" / "model" / "weights.safetensors"
+    weights = tmp_path / "out" / "model" / "weights.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"dear")
     done = demo("--weights", weights, "--out", tmp_path / "out")

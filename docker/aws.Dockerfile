@@ -1,6 +1,6 @@
 # AWS's APIs on this machine (moto): S3, ECR, STS, IAM, CloudWatch and Logs on port 5000. From the root of the project:
 #
-#   docker build --file docker/local.Dockerfile --tag kennel-aws .
+#   docker build --file docker/aws.Dockerfile --tag kennel-aws .
 #
 # A base image can be pinned: --build-arg PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
@@ -16,9 +16,9 @@ RUN python3 -m venv /opt/tools \
  && python3 -m venv --without-pip /opt/kennel
 
 FROM tools AS packages
-COPY docker/requirements/local.txt /requirements/
+COPY docker/requirements/aws.txt /requirements/
 RUN --mount=type=cache,id=uv,target=/var/cache/uv \
-    /opt/tools/bin/uv pip sync --python /opt/kennel/bin/python --require-hashes /requirements/local.txt \
+    /opt/tools/bin/uv pip sync --python /opt/kennel/bin/python --require-hashes /requirements/aws.txt \
  && /opt/tools/bin/uv pip check --python /opt/kennel/bin/python
 
 FROM ${PYTHON_IMAGE}

@@ -1,0 +1,1 @@
+"""A SageMaker on this machine, which any AWS client talks to and which really runs the jobs."""
