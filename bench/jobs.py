@@ -4,7 +4,7 @@ Side by side in one run: the process runner, the docker runner (where an engine 
 SageMaker SDK's local mode (where its environment is there: tests/clients makes it). The container
 is the same each time, a shell script that prints one line; the channel has one small object.
 
-    .venv/bin/python -m bench.jobs [--jobs 10] [--out jobs.json]
+    .venv/bin/python -m bench.jobs [--jobs 10] [--json jobs.json]
 """
 
 import argparse
@@ -54,7 +54,7 @@ Seconds = list[float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", type=int, default=10, help="how many one after another")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory() as scratch:
@@ -67,8 +67,8 @@ def main() -> None:
     for name, columns in measured.items():
         table.add_row(name, *(_shown(seconds) for seconds in columns.values()))
     console.print(table)
-    if options.out:
-        options.out.write_text(json.dumps(measured, indent=2))
+    if options.json:
+        options.json.write_text(json.dumps(measured, indent=2))
 
 
 def _contenders(

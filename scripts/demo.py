@@ -22,7 +22,7 @@ from local.background import NotRunning, NotStarted, end, endpoint_variables, st
 from local.settings import LocalSettings
 from scripts.demo_jobs import BUCKET, JobFailed, Jobs, put_photos
 from scripts.demo_results import Results, fetch_results
-from scripts.demo_summary import Answer, show, summarize
+from scripts.demo_summary import Answer, show, show_answers, summarize
 from scripts.sample_photos import make_photos
 from scripts.stack import Stack
 
@@ -80,12 +80,13 @@ def run(data: Path | None, weights: Path | None, out: Path, runner: str) -> None
             jobs.deploy(trained)
         _step("Invoke", "photos the network has never seen")
         answers = _ask(jobs, results, photos, seconds)
+        show_answers(console, answers)
         _step("Clean up", "endpoint, configuration and model; then the local SageMaker itself")
         jobs.clean_up()
     seconds["total"] = time.monotonic() - started
     summary = summarize(results, best.trials, answers[0], seconds)
     (out / "summary.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    show(console, summary, answers, out)
+    show(console, summary, out)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -54,8 +54,8 @@ def summarize(
     }
 
 
-def show(console: Console, summary: dict[str, Any], answers: Sequence[Answer], out: Path) -> None:
-    """The answers as bars, and where everything is."""
+def show_answers(console: Console, answers: Sequence[Answer]) -> None:
+    """As bars."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("photo is", "network says"):
         table.add_column(heading, header_style="dim", max_width=LABEL_CELLS, no_wrap=True)
@@ -71,6 +71,10 @@ def show(console: Console, summary: dict[str, Any], answers: Sequence[Answer], o
             f"{answer.probability:.0%}",
         )
     console.print(table)
+
+
+def show(console: Console, summary: dict[str, Any], out: Path) -> None:
+    """How well and how fast it went, and where everything is."""
     seconds = summary["seconds"]
     console.print(
         f"\n[bold green]{summary['test_accuracy']:.1%}[/] of the test photos right "
