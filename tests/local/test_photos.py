@@ -11,7 +11,14 @@ import pytest
 from scripts.stack import Stack
 from scripts.upload import upload_folder
 from tests.conftest import COLORS, make_color_set
-from tests.local.running import ROLE, Running, channel, sagemaker
+from tests.local.running import (
+    ROLE,
+    Running,
+    await_end,
+    channel,
+    sagemaker,
+    training_request,
+)
 from train.metrics import REGEXES
 
 pytestmark = pytest.mark.timeout(600)
@@ -102,6 +109,21 @@ def test_tuning_on_photos_finds_a_better_trial_than_the_first(running: Running) 
     starts = [trial["TrainingStartTime"] for trial in trials]
     ends = [trial["TrainingEndTime"] for trial in trials]
     assert starts[1] < ends[0], "the first two trials did not run side by side"
+
+
+def test_a_missing_channel_is_the_reason_with_the_way_out(running: Running) -> None:
+    client = running.client("sagemaker")
+    request = training_request(
+        "one-channel",
+        "kennel-train",
+        "s3://photos",
+        HyperParameters=TINY,
+        InputDataConfig=[channel("train", "s3://photos/colors/train/")],
+    )
+    client.create_training_job(**request)
+    assert await_end(client, "one-channel")["FailureReason"].startswith(
+        "AlgorithmError: Channel 'valid' is missing. Add it to InputDataConfig. Found: train."
+    )
 
 
 def test_the_best_trials_model_answers_on_an_endpoint(running: Running, photos: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import subprocess
 import sys
 import tarfile
@@ -586,3 +587,30 @@ def test_jobs_run_side_by_side(running: Running) -> None:
     jobs = [await_end(running.client("sagemaker"), name) for name in names]
     latest_start = max(job["TrainingStartTime"] for job in jobs)
     assert latest_start < min(job["TrainingEndTime"] for job in jobs)
+
+
+def raw(running: Running, name: str, *, share: float) -> None:
+    """Sends a part of a CreateTrainingJob and hangs up without reading the answer."""
+    body = json.dumps(training_request(name, "probe", BUCKET)).encode()
+    host, port = running.url.removeprefix("http://").split(":")
+    head = (
+        f"POST / HTTP/1.1\r\nHost: {host}\r\nX-Amz-Target: SageMaker.CreateTrainingJob\r\n"
+        f"Content-Type: application/x-amz-json-1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + body[: int(len(body) * share)])
+
+
+def test_a_client_that_hangs_up_after_asking_has_its_job(running: Running) -> None:
+    raw(running, "hung-up", share=1)
+    client = running.client("sagemaker")
+    while not client.list_training_jobs(NameContains="hung-up")["TrainingJobSummaries"]:
+        time.sleep(0.05)
+    assert await_end(client, "hung-up")["TrainingJobStatus"] == "Completed"
+
+
+def test_a_client_that_hangs_up_while_asking_has_none(running: Running) -> None:
+    raw(running, "half-asked", share=0.5)
+    client = running.client("sagemaker")
+    ended(running)  # the server goes on
+    assert client.list_training_jobs(NameContains="half-asked")["TrainingJobSummaries"] == []
