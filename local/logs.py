@@ -35,9 +35,13 @@ class Stream:
     def write(self, line: str) -> None:
         event = {"timestamp": time.time_ns() // 1_000_000, "message": _short(line)}
         with self.lock:
-            self.file.write(f"{event['timestamp']} {event['message']}\n")
-            self.file.flush()
             self.waiting.append(event)
+            try:
+                self.file.write(f"{event['timestamp']} {event['message']}\n")
+                self.file.flush()
+            except OSError as error:
+                # Who writes lines must not stand still because nobody keeps them.
+                log.warning("A line of %s will be gone after a restart: %s", self.name, error)
 
     def take(self) -> list[dict[str, Any]]:
         with self.lock:
@@ -73,7 +77,8 @@ class Logs:
         self._flush([stream])
         with self._lock:
             self._streams.remove(stream)
-        stream.file.close()
+        with contextlib.suppress(OSError):  # what could not be written has been told of
+            stream.file.close()
 
     def restore(self) -> None:
         """Sends what the files hold, after CloudWatch has forgotten it. Files can't be resumed."""

@@ -138,6 +138,7 @@ def env(home: Home) -> None:
         state = state_of(home.resolve())
     except NotRunning as error:
         _leave(str(error))
+    typer.echo("unset AWS_PROFILE AWS_SESSION_TOKEN")  # which would lead elsewhere
     for name, value in endpoint_variables(state).items():
         typer.echo(f"export {name}={shlex.quote(value)}")
 

@@ -149,7 +149,8 @@ def test_a_server_in_the_background_is_found_asked_and_ended(home: Path) -> None
 
 
 def _exports(text: str) -> list[tuple[str, str]]:
-    pairs = [line.removeprefix("export ").partition("=") for line in text.splitlines()]
+    exports = [line for line in text.splitlines() if line.startswith("export ")]
+    pairs = [line.removeprefix("export ").partition("=") for line in exports]
     return [(name, value) for name, _, value in pairs]
 
 
