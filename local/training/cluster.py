@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local.aws import CREDENTIALS
 from local.logs import Stream
-from local.runners.runner import TRAINING_GRACE_S, CannotRun, Container, Task
+from local.runners.runner import TRAINING_GRACE_S, Container, Task
 from local.site import Site
 from local.store import Document
 from local.training import tree
@@ -102,6 +102,7 @@ def run(
     try:
         _watch(site, hosts, metrics, orders, deadline)
     finally:
+        _stop(hosts, 0.0)  # none, unless watching them has failed
         for pump in pumps:
             pump.join(5.0)
         _send(site, metrics)
@@ -112,15 +113,17 @@ def run(
 
 def _start(site: Site, job: Document, trees: Sequence[Path]) -> list[Host]:
     hosts: list[Host] = []
+    streams: list[Stream] = []
     try:
         for name, host_tree in zip(names(job), trees, strict=True):
+            stream = site.logs.open(GROUP, f"{job['TrainingJobName']}/{name}-{int(time.time())}")
+            streams.append(stream)
             container = site.runner.start(_task(site, job, name, host_tree))
-            stream = f"{job['TrainingJobName']}/{name}-{int(time.time())}"
-            hosts.append(Host(name, host_tree, container, site.logs.open(GROUP, stream)))
-    except CannotRun:
-        for host in hosts:
-            host.container.stop(0.0)
-            site.logs.close(host.stream)
+            hosts.append(Host(name, host_tree, container, stream))
+    except BaseException:
+        _stop(hosts, 0.0)
+        for stream in streams:
+            site.logs.close(stream)
         raise
     return hosts
 
