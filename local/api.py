@@ -1,5 +1,6 @@
 """The HTTP routes of SageMaker and of its runtime, and those of `kennel local` itself."""
 
+import ipaddress
 import json
 import logging
 import uuid
@@ -9,6 +10,8 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local import wire
 from local.operations import Operations
@@ -69,6 +72,36 @@ def create_app(
         return {"interrupted": job}
 
     return app
+
+
+class OnlyByAddress:
+    """Refuses requests that name another host than this machine.
+
+    Otherwise any page in the user's browser could give its own name this machine's address, and
+    then start jobs here (DNS rebinding).
+    """
+
+    NAMES = ("", "localhost", "host.docker.internal")
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._is_here(Headers(scope=scope).get("host", "")):
+            message = "This server is asked by its address, such as http://127.0.0.1."
+            refused = _answer(403, Refused("AccessDeniedException", message).body())
+            await refused(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    @classmethod
+    def _is_here(cls, host: str) -> bool:
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return name in cls.NAMES
+        return True
 
 
 def _answer(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -15,7 +16,11 @@ PART_BYTES = 64 << 20
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "kennel", "AWS_SECRET_ACCESS_KEY": "kennel"}
 
 
-class NoBucket(Exception):
+class NotUploaded(Exception):
+    """S3 did not take it; the sentence says why."""
+
+
+class NoBucket(NotUploaded):
     """The bucket does not exist; the sentence names it."""
 
 
@@ -47,16 +52,16 @@ class Aws:
         return self._client("sns")
 
     def upload(self, file: Path, uri: str) -> None:
-        """Raises NoBucket, and OSError if the file can't be read."""
+        """Raises NotUploaded, and OSError if the file can't be read."""
         bucket, key = split_uri(uri)
         try:
             self.s3.upload_file(
                 str(file), bucket, key, Config=TransferConfig(multipart_threshold=PART_BYTES)
             )
-        except Exception as error:
+        except S3UploadFailedError as error:
             if "NoSuchBucket" in str(error):
                 raise NoBucket(f"The bucket '{bucket}' of {uri} does not exist.") from None
-            raise
+            raise NotUploaded(str(error)) from None
 
     def put(self, body: bytes, uri: str, content_type: str = "binary/octet-stream") -> None:
         """Raises NoBucket."""
@@ -74,7 +79,10 @@ class Aws:
 
     def _client(self, service: str) -> Any:
         config = Config(
-            max_pool_connections=32, retries={"max_attempts": 2}, s3={"addressing_style": "path"}
+            max_pool_connections=32,
+            retries={"max_attempts": 2},
+            s3={"addressing_style": "path"},
+            proxies={},  # it is this machine that is asked, whatever the user's proxy
         )
         return self._session.client(service, endpoint_url=self.url, config=config)
 
@@ -82,6 +90,8 @@ class Aws:
 def split_uri(uri: str) -> tuple[str, str]:
     """Bucket and key (or prefix) of s3://bucket/key. AWS also accepts https://host/bucket/key."""
     parts = urlsplit(uri)
+    if not parts.scheme:
+        return "", ""
     path = uri.split("://", 1)[1].partition("/")[2]  # a key may hold ? and #
     if parts.scheme == "s3":
         return parts.netloc, path

@@ -1,10 +1,13 @@
 """A server in the background, and how the commands find it, ask it and end it."""
 
+import contextlib
+import fcntl
 import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,9 @@ from local.settings import LocalSettings
 STATE_FILE = "server.json"
 LOG_FILE = "server.log"
 SDK_DEFAULTS_FILE = "sagemaker-sdk.yaml"
-# SageMaker's own grace for containers lies within.
-DOWN_S = 60.0
+LOCK_FILE = "lock"
+# A job that was being stopped has its 120 s.
+DOWN_S = 150.0
 
 
 class NotRunning(Exception):
@@ -45,11 +49,16 @@ def start(settings: LocalSettings) -> dict[str, Any]:
             start_new_session=True,
             cwd=settings.home,
         )
-    while process.poll() is None:
-        state = _read(settings.home)
-        if state and state["pid"] == process.pid:
-            return state
-        time.sleep(0.05)
+    try:
+        while process.poll() is None:
+            state = _read(settings.home)
+            if state and state["pid"] == process.pid:
+                return state
+            time.sleep(0.05)
+    except BaseException:  # Ctrl-C: nobody would end it
+        process.terminate()
+        process.wait()
+        raise
     said = log_file.read_bytes()[begun:].decode("utf-8", "backslashreplace").strip()
     raise NotStarted(said or f"The server ended at once; see {log_file}.")
 
@@ -57,7 +66,7 @@ def start(settings: LocalSettings) -> dict[str, Any]:
 def state_of(home: Path) -> dict[str, Any]:
     """What the running server wrote when it was ready. Raises NotRunning."""
     state = _read(home)
-    if state is None or not _is_server(state["pid"]):
+    if state is None or not _is_server(state):
         raise NotRunning(
             f"No local SageMaker runs with KENNEL_HOME {home}. Start it: kennel local up"
         )
@@ -69,11 +78,11 @@ def ask(home: Path, method: str, path: str) -> dict[str, Any]:
     state = state_of(home)
     try:
         answer = httpx.request(method, state["url"] + path, timeout=30, trust_env=False)
-    except httpx.TransportError as error:
+    except (httpx.TransportError, httpx.InvalidURL) as error:
         raise NotRunning(f"The server at {state['url']} does not answer: {error}.") from None
     body: dict[str, Any] = answer.json()
     if answer.is_error:
-        raise NotRunning(body["message"])
+        raise NotRunning(str(body.get("message", body)))
     return body
 
 
@@ -98,6 +107,28 @@ def end(home: Path) -> int:
 
 def _sweep(home: Path) -> int:
     """What a killed server left running, by whichever runner."""
+    with locked(home):
+        return _sweep_locked(home)
+
+
+@contextlib.contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """One server a home. The lock ends with the process, however it ends. Raises NotRunning."""
+    if not home.is_dir():
+        yield
+        return
+    with (home / LOCK_FILE).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise NotRunning(
+                f"A local SageMaker runs with {home} already, or is just starting or ending. See "
+                "`kennel local status`, or set KENNEL_HOME to another folder."
+            ) from None
+        yield
+
+
+def _sweep_locked(home: Path) -> int:
     state = _read(home)
     left = sweep(home)
     if state and state["runner"] == "docker":
@@ -134,10 +165,15 @@ def _read(home: Path) -> dict[str, Any] | None:
         return None
 
 
-def _is_server(pid: int) -> bool:
-    """Numbers of processes are used again."""
+def this_process() -> dict[str, float]:
+    """Numbers of processes are used again; with its beginning, one is known for sure."""
+    process = psutil.Process()
+    return {"pid": process.pid, "begun": process.create_time()}
+
+
+def _is_server(state: dict[str, Any]) -> bool:
     try:
-        return "local" in psutil.Process(pid).cmdline()
+        return bool(psutil.Process(int(state["pid"])).create_time() == state["begun"])
     except psutil.Error:
         return False
 

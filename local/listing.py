@@ -68,9 +68,9 @@ def _position(token: str | None, request: Mapping[str, Any]) -> int:
         return 0
     try:
         start, filters = json.loads(base64.urlsafe_b64decode(token))
-    except (ValueError, binascii.Error):
+    except (ValueError, TypeError, binascii.Error):
         raise invalid("NextToken is not one of this service's.") from None
-    if filters != _filters(request) or not isinstance(start, int):
+    if filters != _filters(request) or not isinstance(start, int) or start < 0:
         raise invalid("NextToken belongs to a request with other parameters.")
     return start
 

@@ -39,7 +39,7 @@ class Stream:
             try:
                 self.file.write(f"{event['timestamp']} {event['message']}\n")
                 self.file.flush()
-            except OSError as error:
+            except (OSError, ValueError) as error:  # full, or closed by then
                 # Who writes lines must not stand still because nobody keeps them.
                 log.warning("A line of %s will be gone after a restart: %s", self.name, error)
 
@@ -60,6 +60,8 @@ class Logs:
         self._flushing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
         folder.mkdir(parents=True, exist_ok=True)
+        # What an earlier server wrote, and no more: what comes now is sent as it comes.
+        self._earlier = [(file, file.stat().st_size) for file in sorted(folder.glob("*/*"))]
         self._thread.start()
 
     def open(self, group: str, name: str) -> Stream:
@@ -82,12 +84,11 @@ class Logs:
 
     def restore(self) -> None:
         """Sends what the files hold, after CloudWatch has forgotten it. Files can't be resumed."""
-        for group in sorted(self._folder.iterdir()):
-            for file in sorted(group.iterdir()):
-                names = unquote(group.name), unquote(file.name)
-                self._create(*names)
-                for events in _batches(file):
-                    self._send(*names, events)
+        for file, size in self._earlier:
+            names = unquote(file.parent.name), unquote(file.name)
+            self._create(*names)
+            for events in _batches(file, size):
+                self._send(*names, events)
 
     def end(self) -> None:
         self._ended.set()
@@ -121,10 +122,15 @@ class Logs:
             log.warning("Lines of %s did not reach CloudWatch Logs: %s", name, error)
 
 
-def _batches(file: Path) -> Iterator[list[dict[str, Any]]]:
+def _batches(file: Path, size: int) -> Iterator[list[dict[str, Any]]]:
+    """The events in the first bytes of a file."""
     batch: list[dict[str, Any]] = []
-    with file.open(encoding="utf-8", errors="backslashreplace", newline="\n") as lines:
-        for line in lines:
+    with file.open("rb") as lines:
+        for raw in lines:
+            size -= len(raw)
+            if size < 0:
+                break
+            line = raw.decode("utf-8", "backslashreplace")
             stamp, _, message = line.rstrip("\n").partition(" ")
             if not stamp.isdecimal():  # the end of a line that a killed server wrote half
                 continue

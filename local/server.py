@@ -1,7 +1,7 @@
 """The server's process: started, run until a signal, and ended with all that it has started."""
 
 import contextlib
-import fcntl
+import ipaddress
 import json
 import logging
 import os
@@ -18,9 +18,9 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from local.api import create_app
+from local.api import OnlyByAddress, create_app
 from local.aws import Aws
-from local.background import SDK_DEFAULTS_FILE, STATE_FILE
+from local.background import SDK_DEFAULTS_FILE, STATE_FILE, NotRunning, locked, this_process
 from local.logs import Logs
 from local.objects import ObjectReader
 from local.operations import Operations
@@ -45,7 +45,9 @@ def run(settings: LocalSettings) -> None:
         settings.home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotStart(f"KENNEL_HOME {settings.home}: {error.strerror}.") from None
-    with _locked(settings.home / "lock"):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]  # what leads the user's own commands must not lead this server's
+    with _locked(settings.home):
         runner = _runner(settings)
         if left := runner.sweep():
             log.info("Ended %d containers that an earlier server had left running.", left)
@@ -71,7 +73,7 @@ def _serve(site: Site, url: str, sockets: list[socket.socket]) -> None:
 
     def status() -> dict[str, Any]:
         return {
-            "pid": os.getpid(),
+            **this_process(),
             "url": url,
             "aws_url": site.aws.url,
             "home": str(site.settings.home),
@@ -99,6 +101,8 @@ def _serve(site: Site, url: str, sockets: list[socket.socket]) -> None:
             yield
 
     app = create_app(operations, invocations, status, lifespan)
+    if _is_loopback(site.settings.host):
+        app.add_middleware(OnlyByAddress)
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     )
@@ -106,25 +110,20 @@ def _serve(site: Site, url: str, sockets: list[socket.socket]) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=sockets)
     finally:
-        state.unlink(missing_ok=True)
         operations.end()
         site.logs.end()
         site.store.close()
         site.runner.sweep()
+        state.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """One server a home. The lock ends with the process, however it ends."""
-    with file.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CannotStart(
-                f"A local SageMaker runs with {file.parent} already. See `kennel local status`, "
-                "or set KENNEL_HOME to another folder."
-            ) from None
-        yield
+def _locked(home: Path) -> Iterator[None]:
+    try:
+        with locked(home):
+            yield
+    except NotRunning as error:
+        raise CannotStart(str(error)) from None
 
 
 def _runner(settings: LocalSettings) -> Runner:
@@ -157,8 +156,16 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _url(settings: LocalSettings, listening: socket.socket) -> str:
-    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{listening.getsockname()[1]}"
 
 

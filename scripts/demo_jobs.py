@@ -137,7 +137,8 @@ class Jobs:
             self._say(line)
         trained = training_job(self._stack, request["TrainingJobName"])
         if trained["TrainingJobStatus"] != "Completed":
-            raise JobFailed(f"Training failed: {trained['FailureReason']}")
+            why = trained.get("FailureReason", f"it ended as {trained['SecondaryStatus']}.")
+            raise JobFailed(f"Training failed: {why}")
         return trained
 
     def deploy(self, trained: dict[str, Any]) -> None:

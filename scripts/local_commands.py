@@ -25,6 +25,13 @@ from local.background import (
 from local.settings import LocalSettings, default_home
 
 local = typer.Typer(no_args_is_help=True, help="A SageMaker on this machine that runs the jobs.")
+LEADING_ELSEWHERE = (
+    "AWS_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_LOGS",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+)
 console = Console(highlight=False, soft_wrap=True)
 
 Home = Annotated[
@@ -138,7 +145,8 @@ def env(home: Home) -> None:
         state = state_of(home.resolve())
     except NotRunning as error:
         _leave(str(error))
-    typer.echo("unset AWS_PROFILE AWS_SESSION_TOKEN")  # which would lead elsewhere
+    typer.echo(f"unset {' '.join(LEADING_ELSEWHERE)}")
+    typer.echo('export NO_PROXY="127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}"')
     for name, value in endpoint_variables(state).items():
         typer.echo(f"export {name}={shlex.quote(value)}")
 

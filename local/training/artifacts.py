@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from local.aws import Aws, join_uri
+from local.training.tree import is_inside
 
 # Weights hardly compress: the fastest level costs a fifth of the time for the same size.
 LEVEL = 1
@@ -14,9 +15,9 @@ LEVEL = 1
 def upload_model(
     aws: Aws, trees: Sequence[Path], output: Mapping[str, Any], job: str, scratch: Path
 ) -> str:
-    """Where S3ModelArtifacts then points to. Raises NoBucket, OSError."""
+    """Where S3ModelArtifacts then points to. Raises NotUploaded, OSError."""
     prefix = join_uri(output["S3OutputPath"], job, "output")
-    folders = [tree / "model" for tree in trees]
+    folders = _folders(trees, "model")
     if output.get("CompressionType") == "NONE":
         return _upload_files(aws, folders, join_uri(prefix, "model"))
     return _upload_packed(aws, folders, join_uri(prefix, "model.tar.gz"), scratch)
@@ -25,9 +26,9 @@ def upload_model(
 def upload_output(
     aws: Aws, trees: Sequence[Path], output: Mapping[str, Any], job: str, scratch: Path
 ) -> None:
-    """The files of output/data, if there are any. Raises NoBucket, OSError."""
+    """The files of output/data, if there are any. Raises NotUploaded, OSError."""
     prefix = join_uri(output["S3OutputPath"], job, "output")
-    folders = [tree / "output" / "data" for tree in trees]
+    folders = _folders(trees, "output/data")
     if not _files(folders):
         return
     if output.get("CompressionType") == "NONE":
@@ -65,6 +66,11 @@ def _upload_files(aws: Aws, folders: Sequence[Path], uri: str) -> str:
         if file.is_file() and not file.is_symlink():
             aws.upload(file, join_uri(uri, name))
     return f"{uri}/"
+
+
+def _folders(trees: Sequence[Path], name: str) -> list[Path]:
+    """Of each tree, if it is none that a container has replaced by a link to somewhere else."""
+    return [tree / name for tree in trees if is_inside(tree, tree / name)]
 
 
 def _files(folders: Sequence[Path]) -> dict[str, Path]:

@@ -144,7 +144,7 @@ def _of_manifest(uri: str, objects: ObjectReader) -> Iterator[Source]:
         stored = objects.get(bucket, key)
         if stored is None:
             raise BadChannel(f"Data download failed:{name}, named by {uri}, does not exist")
-        path = PurePosixPath(key.removeprefix(root[: root.rfind("/") + 1]))
+        path = PurePosixPath(key.removeprefix(root[: root.rfind("/") + 1]).lstrip("/"))
         yield Source(path, stored, bucket)
 
 

@@ -1,6 +1,6 @@
 """What a training job's request must keep to beyond the service's model."""
 
-import re
+import regex
 
 from local.runners.runner import CannotRun
 from local.site import Site
@@ -99,8 +99,8 @@ def _check_stopping(request: Document) -> None:
 def _check_metrics(algorithm: Document) -> None:
     for definition in algorithm.get("MetricDefinitions", []):
         try:
-            re.compile(definition["Regex"])
-        except re.error as error:
+            regex.compile(definition["Regex"])
+        except regex.error as error:
             raise invalid(
                 f"Regex of metric '{definition['Name']}' can't be used: {error}."
             ) from None
@@ -108,6 +108,8 @@ def _check_metrics(algorithm: Document) -> None:
 
 def _check_channel(channel: Document, mode: str) -> None:
     name, mode = channel["ChannelName"], channel.get("InputMode", mode)
+    if name in (".", ".."):
+        raise invalid(f"A channel can't be called '{name}': it becomes a folder's name.")
     source = channel["DataSource"].get("S3DataSource")
     if source is None:
         raise invalid(

@@ -32,7 +32,7 @@ LAST_LINES = 20
 
 class Orders:
     """What a running job is asked to do: nothing, or to end for a reason. The first one counts,
-    but for an interruption, which is followed by a new start."""
+    but for an interruption, which is followed by a new start, and the end of the server."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -41,7 +41,7 @@ class Orders:
     def give(self, why: str) -> bool:
         """Whether it is the one that counts."""
         with self._lock:
-            if self.why is not None and self.why != "Interrupted":
+            if self.why not in (None, "Interrupted") and why != "Abandoned":
                 return False
             self.why = why
             return True
@@ -73,7 +73,7 @@ class Host:
         """The beginning of its failure file, else its last lines."""
         failure = self.tree / "output" / "failure"
         said = ""
-        if failure.is_file() and not failure.is_symlink():
+        if failure.is_file() and tree.is_inside(self.tree, failure):
             with failure.open(encoding="utf-8", errors="backslashreplace") as file:
                 said = file.read(4096).strip()
         return said or "\n".join(self.last).strip() or "It wrote nothing."

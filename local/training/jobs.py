@@ -55,13 +55,14 @@ class TrainingJobs:
 
     def stop(self, request: Document) -> Document:
         name = request["TrainingJobName"]
-        document = self._get(name)
-        if document["TrainingJobStatus"] in ENDED:
-            raise invalid(
-                "The request was rejected because the training job is in status "
-                f"{document['TrainingJobStatus']}."
-            )
-        self._runs[name].stop()
+        with self._runs.lock:
+            document = self._get(name)
+            if document["TrainingJobStatus"] in ENDED:
+                raise invalid(
+                    "The request was rejected because the training job is in status "
+                    f"{document['TrainingJobStatus']}."
+                )
+            self._runs[name].stop()
         return {}
 
     def delete(self, request: Document) -> Document:

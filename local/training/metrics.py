@@ -1,5 +1,6 @@
 """Reads a job's metrics from its lines, by MetricDefinitions."""
 
+import logging
 import math
 import re
 import threading
@@ -9,11 +10,16 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
+import regex
+
 from local.aws import Aws
+
+log = logging.getLogger("local")
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
 MOST_DATA = 500  # of one PutMetricData; AWS takes 1,000
 KEPT_LINES = 1000  # the latest: results come last
+SEARCH_S = 1.0  # of one regex in one line: some take for ever
 LOOKED_AT = 300  # characters of a line
 
 
@@ -21,7 +27,7 @@ class Metrics:
     """The values seen so far; `read` may be called by several hosts' threads."""
 
     def __init__(self, definitions: Sequence[Mapping[str, str]], job: str) -> None:
-        self._patterns = {d["Name"]: re.compile(d["Regex"]) for d in definitions}
+        self._patterns = {d["Name"]: regex.compile(d["Regex"]) for d in definitions}
         self._regexes = {d["Name"]: d["Regex"] for d in definitions}
         self._dimensions = [{"Name": "TrainingJobName", "Value": job}]
         self._lock = threading.Lock()
@@ -32,7 +38,11 @@ class Metrics:
 
     def read(self, line: str) -> None:
         for name, pattern in self._patterns.items():
-            match = pattern.search(line)
+            try:
+                match = pattern.search(line, timeout=SEARCH_S, concurrent=True)
+            except TimeoutError:
+                log.warning("The regex of metric %s takes too long on: %.200s", name, line)
+                continue
             value = _number(match) if match else None
             if value is not None:
                 self._add(name, value)
@@ -95,7 +105,7 @@ class Metrics:
             self._unsent.append(datum)
 
 
-def _number(match: "re.Match[str]") -> float | None:
+def _number(match: "regex.Match[str]") -> float | None:
     """The first group's finite number. CloudWatch takes no others."""
     try:
         value = float(match.group(1) if match.re.groups else match.group())

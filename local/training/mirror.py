@@ -5,11 +5,11 @@ import logging
 import shutil
 import threading
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.aws import Aws, NoBucket, join_uri, split_uri
+from local.aws import Aws, NotUploaded, join_uri, split_uri
 from local.objects import ObjectReader
 
 log = logging.getLogger("local")
@@ -32,6 +32,7 @@ class Mirror:
 
     def __init__(self, aws: Aws, folder: Path, uri: str, *, deletes: bool) -> None:
         self._aws, self._folder, self._uri, self._deletes = aws, folder, uri, deletes
+        self._real = folder.resolve()
         self._sent: dict[str, _State] = {}
         self._seen: dict[str, _State] = {}
         self._ended = threading.Event()
@@ -51,7 +52,8 @@ class Mirror:
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(stored.path, target)
-            self._sent[name] = _state(target)
+            if _is_mirrored(name):
+                self._sent[name] = _state(target)
             count += 1
         return count
 
@@ -59,7 +61,7 @@ class Mirror:
         self._thread.start()
 
     def end(self) -> None:
-        """Sends what is left, rested or not: nobody writes any more. Raises NoBucket."""
+        """Sends what is left, rested or not: nobody writes any more. Raises NotUploaded."""
         self._ended.set()
         self._thread.join()
         self._look(final=True)
@@ -68,10 +70,12 @@ class Mirror:
         while not self._ended.wait(LOOK_S):
             try:
                 self._look(final=False)
-            except (NoBucket, BotoCoreError, ClientError, OSError) as error:
+            except (NotUploaded, BotoCoreError, ClientError, OSError) as error:
                 log.warning("%s is not mirrored to %s yet: %s", self._folder, self._uri, error)
 
     def _look(self, *, final: bool) -> None:
+        if self._folder.resolve() != self._real or not self._folder.is_dir():
+            return  # gone, or replaced by a link that leads out of the job's tree
         now = self._states()
         for name, state in now.items():
             if state != self._sent.get(name) and (final or state == self._seen.get(name)):
@@ -91,11 +95,16 @@ class Mirror:
     def _states(self) -> dict[str, _State]:
         states = {}
         for path in self._folder.rglob("*"):
-            # smdebug renames a file when it is complete.
-            if path.suffix != ".tmp" and path.is_file() and not path.is_symlink():
+            name = path.relative_to(self._folder).as_posix()
+            if _is_mirrored(name) and path.is_file() and not path.is_symlink():
                 with contextlib.suppress(FileNotFoundError):
-                    states[path.relative_to(self._folder).as_posix()] = _state(path)
+                    states[name] = _state(path)
         return states
+
+
+def _is_mirrored(name: str) -> bool:
+    """Not what smdebug will rename once it is complete, nor a key that no path can have."""
+    return not name.endswith(".tmp") and str(PurePosixPath(name)) == name
 
 
 def _state(path: Path) -> _State:

@@ -5,12 +5,14 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.aws import NoBucket, split_uri
+from local.aws import NotUploaded, split_uri
 from local.runners.runner import CannotRun
 from local.site import Site
 from local.store import Document
@@ -47,6 +49,15 @@ ENDS = {
         "Training job wait time exceeded MaxWaitTimeInSeconds provided",
     ),
 }
+# Where a job's results go: the request's members, and in them the URI.
+DESTINATIONS = (
+    ("OutputDataConfig", "S3OutputPath"),
+    ("CheckpointConfig", "S3Uri"),
+    ("DebugHookConfig", "S3OutputPath"),
+    ("ProfilerConfig", "S3OutputPath"),
+    ("TensorBoardOutputConfig", "S3OutputPath"),
+)
+UNSENT = (NotUploaded, BotoCoreError, ClientError, OSError)
 ABANDONED = (
     "The local SageMaker was shut down while this job was running. What it wrote to its "
     "checkpoints' S3Uri is there: a new job with the same CheckpointConfig goes on from it."
@@ -69,6 +80,7 @@ class TrainingRun:
         self._folder = site.settings.jobs / name
         self._trees: list[Path] = []
         self._used_s = 0.0
+        self._unsent: str | None = None  # why something did not reach S3
         self._done = threading.Event()
 
     @property
@@ -150,14 +162,15 @@ class TrainingRun:
             self._site.runner.resolve(job["AlgorithmSpecification"]["TrainingImage"])
         except CannotRun as error:
             raise JobFailed(states.reason("ClientError", str(error))) from None
-        bucket, _ = split_uri(job["OutputDataConfig"]["S3OutputPath"])
-        if not self._site.objects.has_bucket(bucket):
-            raise JobFailed(
-                states.reason(
-                    "ClientError",
-                    f"Data upload failed:the bucket '{bucket}' of OutputDataConfig does not exist",
+        for member, uri in DESTINATIONS:
+            bucket = split_uri(job.get(member, {}).get(uri, ""))[0]
+            if bucket and not self._site.objects.has_bucket(bucket):
+                raise JobFailed(
+                    states.reason(
+                        "ClientError",
+                        f"Data upload failed:the bucket '{bucket}' of {member} does not exist",
+                    )
                 )
-            )
         return self._enter(
             "Downloading",
             "Downloading input data",
@@ -182,18 +195,18 @@ class TrainingRun:
         except CannotRun as error:
             raise JobFailed(states.reason("ClientError", str(error))) from None
         finally:
-            for host_tree in self._trees:
-                tree.write_end_markers(host_tree, job)
-            self._end_mirrors(mirrors)
+            self._end_mirrors(job, mirrors)
 
-    def _end_mirrors(self, mirrors: list[Mirror]) -> None:
-        for mirror in mirrors:
+    def _end_mirrors(self, job: Document, mirrors: list[Mirror]) -> None:
+        """All of them, whatever one meets; that is told once the model is safe."""
+        ends: list[Callable[[], None]] = [mirror.end for mirror in mirrors]
+        # Markers first: they are mirrored as well.
+        ends[:0] = [partial(tree.write_end_markers, each, job) for each in self._trees]
+        for end in ends:
             try:
-                mirror.end()
-            except (NoBucket, BotoCoreError, ClientError, OSError) as error:
-                raise JobFailed(
-                    states.reason("ClientError", f"Data upload failed:{error}")
-                ) from None
+                end()
+            except UNSENT as error:
+                self._unsent = str(error)
 
     def _upload(self, job: Document, hosts: list[Host], *, failed: bool) -> None:
         """Output of every job, the model of one that did not fail. Raises JobFailed."""
@@ -211,12 +224,14 @@ class TrainingRun:
                     self._site.aws, self._trees, output, self.name, self._folder
                 )
                 members["ModelArtifacts"] = {"S3ModelArtifacts": uri}
-        except (NoBucket, BotoCoreError, ClientError, OSError) as error:
-            raise JobFailed(states.reason("ClientError", f"Data upload failed:{error}")) from None
+        except UNSENT as error:
+            self._unsent = str(error)
         finally:
             self._site.store.update("training-job", self.name, **members)
         if failed:
             raise JobFailed(_algorithm_error(hosts))
+        if self._unsent:
+            raise JobFailed(states.reason("ClientError", f"Data upload failed:{self._unsent}"))
 
     def _enter(self, secondary: str, message: str, **members: object) -> Document:
         return states.enter(self._site.store, self.name, secondary, message, **members)

@@ -63,14 +63,14 @@ def write_profiler_config(tree: Path, config: Mapping[str, Any], root: str) -> N
     """Anew, in one step, for a job that reads it while it runs (UpdateTrainingJob)."""
     file = tree / "input" / "config" / "profilerconfig.json"
     temporary = file.with_suffix(".new")
-    temporary.write_text(json.dumps(_profiler(config, root)))
+    _write(tree, temporary, json.dumps(_profiler(config, root)))
     temporary.replace(file)
 
 
 def outside(tree: Path, path: str | None, default: str) -> Path:
     """A path inside the container (LocalPath of a configuration), as it is found from here."""
     inside = (path or f"{INSIDE}/{default}").rstrip("/")
-    if not f"{inside}/".startswith(f"{INSIDE}/"):
+    if not f"{inside}/".startswith(f"{INSIDE}/") or ".." in Path(inside).parts:
         raise ValueError(f"LocalPath '{path}' lies outside of {INSIDE}.")
     return tree / inside.removeprefix(INSIDE).lstrip("/")
 
@@ -148,8 +148,23 @@ def write_end_markers(tree: Path, job: Document) -> None:
     if "ProfilerConfig" in job:
         folders += [tree / "output" / "profiler" / part for part in ("system", "framework")]
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "training_job_end.ts").write_text(str(time.time()))
+        if is_inside(tree, folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        _write(tree, folder / "training_job_end.ts", str(time.time()))
+
+
+def is_inside(tree: Path, path: Path) -> bool:
+    """Whether it still leads to a place in the tree: a container may have put a link there."""
+    return path.resolve().is_relative_to(tree.resolve())
+
+
+def _write(tree: Path, file: Path, text: str) -> None:
+    """Anew, and never through a link of the container's. Raises OSError."""
+    if not is_inside(tree, file.parent):
+        raise OSError(f"{file.parent} leads out of the job's tree")
+    file.unlink(missing_ok=True)
+    with file.open("x") as opened:
+        opened.write(text)
 
 
 def has_gpus(instance_type: str) -> bool:

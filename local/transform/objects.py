@@ -67,7 +67,7 @@ class Objects:
         self._requests.shutdown()
 
     def transform(self, source: Input) -> None:
-        """Raises NoAnswer, BadObject, NoBucket, GivenUp: then the object has no output."""
+        """Raises NoAnswer, BadObject, NotUploaded, GivenUp: then the object has no output."""
         if "//" in source.key:
             raise BadObject(
                 "Its key has two slashes in a row: where its output belongs is unclear."

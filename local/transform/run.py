@@ -11,7 +11,7 @@ from itertools import repeat
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.aws import NoBucket, split_uri
+from local.aws import NotUploaded, split_uri
 from local.hosting import serving
 from local.hosting.serving import NotServing, Server
 from local.logs import Stream
@@ -138,7 +138,7 @@ class TransformRun:
             self._fail(str(error))
         except NotServing as error:
             self._fail(states.reason("ClientError", str(error)))
-        except (NoBucket, BotoCoreError, ClientError) as error:
+        except (NotUploaded, BotoCoreError, ClientError) as error:
             self._fail(states.reason("ClientError", f"Data upload failed:{error}"))
         except Exception as error:  # a job whose thread just ends would look completed
             log.exception("Transform job %s", self.name)

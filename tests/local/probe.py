@@ -30,6 +30,8 @@ for path, text in json.loads(ask("write", "{}")).items():
     file = base / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
+if ask("run"):
+    exec(ask("run"))
 if ask("report"):
     tree = sorted(str(p.relative_to(base)) for p in base.rglob("*") if p.is_file())
     files = {p.name: json.loads(p.read_text()) for p in config.iterdir()}

@@ -191,6 +191,12 @@ def test_a_manifest_that_names_what_is_not_there_is_refused(tmp_path: Path) -> N
         paths(objects, "s3://b/m", S3DataType="ManifestFile")
 
 
+def test_a_manifest_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    objects = FewObjects(tmp_path, "m", "x//tmp/1.jpg")
+    objects._stored[0].path.write_text('[{"prefix": "s3://b/x/"}, "/tmp/1.jpg"]')
+    assert paths(objects, "s3://b/m", S3DataType="ManifestFile") == ["tmp/1.jpg"]
+
+
 def test_shards_differ_by_at_most_one_and_leave_nothing_out(tmp_path: Path) -> None:
     found = [
         Source(PurePosixPath(str(number)), StoredObject(str(number), 0, "", tmp_path))

@@ -57,7 +57,7 @@ def test_without_a_size_a_page_has_ten() -> None:
     assert len(page["TrainingJobSummaries"]) == 10
 
 
-@pytest.mark.parametrize("token", ["x", "eA==", ""])
+@pytest.mark.parametrize("token", ["x", "eA==", "", "NQ=="])
 def test_a_token_of_somebody_else_is_refused(token: str) -> None:
     with pytest.raises(Refused, match="NextToken"):
         LISTING.page(JOBS, {"NextToken": token})

@@ -1,5 +1,6 @@
 """A job's folder and its prefix in S3, kept the same while the job writes."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -70,6 +71,31 @@ def test_a_fresh_folder_gets_what_is_there_and_does_not_send_it_again(
     mirroring.start()
     mirroring.end()
     assert s3.head_object(Bucket="photos", Key="mirror/there/deep/1")["LastModified"] == before
+
+
+def test_what_no_look_can_see_is_not_taken_for_deleted(
+    running: Running, aws: Aws, tmp_path: Path
+) -> None:
+    s3 = running.client("s3")
+    for key in ("a.tmp", "x//b.pt", "whole.pt"):
+        s3.put_object(Bucket="photos", Key=f"mirror/unseen/{key}", Body=b"dear")
+    mirroring = mirror(aws, tmp_path / "c", "unseen")
+    mirroring.fetch(ObjectReader(running.home / "s3"))
+    mirroring.start()
+    mirroring.end()
+    assert set(keys(running, "unseen")) >= {"a.tmp", "x//b.pt", "whole.pt"}
+
+
+def test_a_folder_that_is_gone_is_not_an_empty_one(
+    running: Running, aws: Aws, tmp_path: Path
+) -> None:
+    running.client("s3").put_object(Bucket="photos", Key="mirror/gone/1", Body=b"dear")
+    mirroring = mirror(aws, tmp_path / "c", "gone")
+    mirroring.fetch(ObjectReader(running.home / "s3"))
+    mirroring.start()
+    shutil.rmtree(tmp_path / "c")
+    mirroring.end()
+    assert keys(running, "gone") == ["1"]
 
 
 def test_keys_that_lead_out_of_the_folder_stay_outside(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
@@ -472,6 +473,16 @@ def test_a_name_is_taken_once(running: Running) -> None:
             "LocalPath '/somewhere' lies outside of /opt/ml",
         ),
         (
+            {"CheckpointConfig": {"S3Uri": BUCKET, "LocalPath": "/opt/ml/../../etc"}},
+            "ValidationException",
+            "LocalPath '/opt/ml/../../etc' lies outside of /opt/ml",
+        ),
+        (
+            {"InputDataConfig": [channel("..", BUCKET)]},
+            "ValidationException",
+            "A channel can't be called '..'",
+        ),
+        (
             {"AlgorithmSpecification": {"MetricDefinitions": [{"Name": "a", "Regex": "("}]}},
             "ValidationException",
             "Regex of metric 'a' can't be used",
@@ -614,3 +625,56 @@ def test_a_client_that_hangs_up_while_asking_has_none(running: Running) -> None:
     client = running.client("sagemaker")
     ended(running)  # the server goes on
     assert client.list_training_jobs(NameContains="half-asked")["TrainingJobSummaries"] == []
+
+
+def test_a_page_that_gives_its_own_name_this_address_starts_nothing(running: Running) -> None:
+    headers = {"Host": "evil.example:4510", "X-Amz-Target": "SageMaker.ListTrainingJobs"}
+    answer = httpx.post(running.url, headers=headers, content=b"{}", trust_env=False)
+    assert answer.status_code == 403
+    assert answer.json()["__type"] == "AccessDeniedException"
+
+
+LINKING = """
+import os, shutil
+base = os.environ["SAGEMAKER_BASE_DIR"]
+for folder in ("model", "output/data", "output/tensors", "checkpoints"):
+    shutil.rmtree(f"{base}/{folder}")
+    os.symlink("/etc", f"{base}/{folder}")
+"""
+
+
+def test_links_of_a_container_do_not_lead_to_this_machines_files(
+    running: Running, tmp_path: Path
+) -> None:
+    job = ended(
+        running,
+        {"run": LINKING},
+        CheckpointConfig={"S3Uri": f"{BUCKET}/linked/checkpoints"},
+        DebugHookConfig={"S3OutputPath": f"{BUCKET}/linked/debug"},
+    )
+    assert "leads out of the job's tree" in job["FailureReason"]
+    key = f"output/{job['TrainingJobName']}/output/model.tar.gz"
+    assert archive(running, key) == {}
+    found = running.client("s3").list_objects_v2(Bucket="photos", Prefix="linked/")
+    assert found.get("Contents", []) == []
+    assert not Path("/etc/training_job_end.ts").exists()
+
+
+def test_a_regex_that_takes_for_ever_does_not_stop_the_job(running: Running) -> None:
+    definitions = [
+        {"Name": "slow", "Regex": "(a+)+="},
+        {"Name": "loss", "Regex": "loss=([0-9.]+)"},
+    ]
+    job = ended(
+        running,
+        {"say": json.dumps(["a" * 40, "loss=0.5"])},
+        AlgorithmSpecification={"MetricDefinitions": definitions},
+    )
+    assert [metric["Value"] for metric in job["FinalMetricDataList"]] == [0.5]
+
+
+def test_checkpoints_that_can_not_be_mirrored_are_noticed_before_the_training(
+    running: Running,
+) -> None:
+    job = ended(running, CheckpointConfig={"S3Uri": "s3://no-such-bucket/x"})
+    assert "the bucket 'no-such-bucket' of CheckpointConfig does not exist" in job["FailureReason"]
