@@ -112,8 +112,13 @@ class Logs:
             (self._aws.logs.create_log_group, {"logGroupName": group}),
             (self._aws.logs.create_log_stream, {"logGroupName": group, "logStreamName": name}),
         ):
-            with contextlib.suppress(self._aws.logs.exceptions.ResourceAlreadyExistsException):
+            try:
                 create(**names)
+            except ClientError as error:
+                # By its code: several threads that ask for botocore's exceptions at first may get
+                # a class each.
+                if error.response["Error"]["Code"] != "ResourceAlreadyExistsException":
+                    raise
 
     def _send(self, group: str, name: str, events: list[dict[str, Any]]) -> None:
         try:

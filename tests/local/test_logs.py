@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,15 @@ def test_a_full_disk_does_not_stop_who_writes(
     logs.close(stream)
     assert told(running, "full") == ["a line"]
     assert "A line of full will be gone after a restart" in caplog.text
+
+
+def test_streams_that_many_threads_open_at_first_are_all_opened(
+    running: Running, tmp_path: Path
+) -> None:
+    for attempt in range(5):
+        logs = Logs(tmp_path / str(attempt), Aws(running.aws_url, "us-east-1"))
+        with ThreadPoolExecutor(8) as pool:
+            streams = list(pool.map(partial(logs.open, GROUP), map(str, range(8))))
+        for stream in streams:
+            logs.close(stream)
+        logs.end()
