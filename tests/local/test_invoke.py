@@ -165,7 +165,7 @@ def test_a_client_that_hangs_up_ends_the_request_to_the_container(
     place = urlsplit(running.url)
     body = json.dumps({"await_hang_up": True})
     with socket.create_connection((place.hostname, place.port)) as connection:
-        head = "POST /endpoints/left/invocations HTTP/1.1\r\nHost: x"
+        head = "POST /endpoints/left/invocations HTTP/1.1\r\nHost: localhost"
         connection.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
         time.sleep(0.2)  # so that it hangs up while the container is at work, mostly
     await_line(running, "left", "hung up")
