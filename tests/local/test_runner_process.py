@@ -220,7 +220,7 @@ def test_a_sweep_ends_what_another_server_of_the_home_left(
     process = runner.start(task(runner, home, DAEMON + "    import time; time.sleep(1000)"))
     lines = process.lines()
     assert next(lines) == "left"
-    assert ProcessRunner(LocalSettings(home=home)).sweep() >= 2
+    assert ProcessRunner(LocalSettings(home=home)).sweep() >= 1
     assert list(lines) == []
     assert process.wait() == 137
     assert marked(home) == []
