@@ -80,33 +80,39 @@ class TrainingJobs:
     def update(self, request: Document) -> Document:
         """The profiler of a job that runs. Warm pools and remote debugging are not here."""
         name = request.pop("TrainingJobName")
-        document = self._get(name)
-        for member in ("ResourceConfig", "RemoteDebugConfig"):
-            if member in request:
-                raise invalid(f"{member} can't be updated: the local SageMaker has no such thing.")
-        if document["TrainingJobStatus"] != "InProgress":
-            raise invalid(
-                f"Training job {name} is in status {document['TrainingJobStatus']}: only a job "
-                "in progress can be updated."
-            )
-        if "ProfilerConfig" in request:
-            config = {**document.get("ProfilerConfig", {}), **request["ProfilerConfig"]}
-            request["ProfilerConfig"] = config
-            self._runs[name].write_profiler_config(config)
-        self._site.store.update(KIND, name, LastModifiedTime=time.time(), **request)
-        return {"TrainingJobArn": document["TrainingJobArn"]}
+        with self._runs.lock:
+            document = self._get(name)
+            for member in ("ResourceConfig", "RemoteDebugConfig"):
+                if member in request:
+                    raise invalid(
+                        f"{member} can't be updated: the local SageMaker has no such thing."
+                    )
+            if document["TrainingJobStatus"] != "InProgress":
+                raise invalid(
+                    f"Training job {name} is in status {document['TrainingJobStatus']}: only a job "
+                    "in progress can be updated."
+                )
+            if "ProfilerConfig" in request:
+                config = {**document.get("ProfilerConfig", {}), **request["ProfilerConfig"]}
+                request["ProfilerConfig"] = config
+                self._runs[name].write_profiler_config(config)
+            self._site.store.update(KIND, name, LastModifiedTime=time.time(), **request)
+            return {"TrainingJobArn": document["TrainingJobArn"]}
 
     def interrupt(self, name: str) -> None:
         """Takes the instance of a managed spot job away, as AWS may at any time. Raises Refused."""
-        document = self._get(name)
-        if not document.get("EnableManagedSpotTraining"):
-            raise invalid(
-                f"Training job {name} does not use spot instances (EnableManagedSpotTraining), "
-                "so it is not interrupted."
-            )
-        if document["SecondaryStatus"] != "Training":
-            raise invalid(f"Training job {name} is in {document['SecondaryStatus']}, not Training.")
-        self._runs[name].interrupt()
+        with self._runs.lock:
+            document = self._get(name)
+            if not document.get("EnableManagedSpotTraining"):
+                raise invalid(
+                    f"Training job {name} does not use spot instances (EnableManagedSpotTraining), "
+                    "so it is not interrupted."
+                )
+            if document["SecondaryStatus"] != "Training":
+                raise invalid(
+                    f"Training job {name} is in {document['SecondaryStatus']}, not Training."
+                )
+            self._runs[name].interrupt()
 
     def recover(self) -> None:
         """After a restart: what was running has ended with the server that ran it."""
