@@ -1,8 +1,6 @@
 # `make demo` and `make test` do everything; each makes the environment .venv when it needs it.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 OUT ?= demo-output
-TRAIN_IMAGE ?= kennel-train
-SERVE_IMAGE ?= kennel-serve
 UV = .venv/bin/uv pip
 LOCKS = $(patsubst %,docker/requirements/%.txt,train serve serve-gpu aws)
 COMPILE = $(UV) compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
@@ -34,11 +32,8 @@ lock: .venv/installed  ## resolves docker/requirements/*.txt anew from pyproject
 	for name in awscli sdk2 sdk3; do \
 	  $(COMPILE) tests/clients/$$name.in --output-file tests/clients/$$name.txt || exit 1; done
 
-images:  ## builds both images (BUILD='--network host --build-arg PYTHON_IMAGE=python@sha256:...')
-	DOCKER_BUILDKIT=1 docker build $(BUILD) --file docker/train.Dockerfile --tag $(TRAIN_IMAGE) .
-	DOCKER_BUILDKIT=1 docker build $(BUILD) --file docker/serve.Dockerfile --tag $(SERVE_IMAGE) .
-	@for image in $(TRAIN_IMAGE) $(SERVE_IMAGE); do \
-	  echo "$$image: $$(($$(docker image inspect --format '{{.Size}}' $$image) / 1000000)) MB"; done
+images: .venv/installed  ## builds both images (BUILD='--network host --build-arg PYTHON_IMAGE=python@sha256:...')
+	@.venv/bin/kennel images build $(BUILD)
 
 sbom: .venv/installed  ## what each image installs, with hashes and licences: build/sbom/*.cdx.json
 	.venv/bin/python -m scripts.sbom --out build/sbom $(LOCKS)

@@ -114,7 +114,7 @@ def _square(image: Image.Image, size: int) -> Pixels:
     image.draft(None, (size, size))
     image.load()  # turns a TIFF upright, and clears its orientation
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    colours = _as_colours(image)
+    colours = as_colours(image)
     side = min(colours.size)
     left, top = (colours.width - side) / 2, (colours.height - side) / 2
     square = colours.resize(
@@ -126,10 +126,10 @@ def _square(image: Image.Image, size: int) -> Pixels:
     # The central square is the same one whichever way the photo is turned, so turn the small one.
     if orientation in _UPRIGHT:
         square = square.transpose(_UPRIGHT[orientation])
-    return np.asarray(_on_white(square))
+    return np.asarray(on_white(square))
 
 
-def _as_colours(image: Image.Image) -> Image.Image:
+def as_colours(image: Image.Image) -> Image.Image:
     """RGB, or RGBA where something shows through."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -140,7 +140,7 @@ def _as_colours(image: Image.Image) -> Image.Image:
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def on_white(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     paper = Image.new("RGBA", image.size, "white")

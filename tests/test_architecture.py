@@ -26,6 +26,8 @@ ARROWS = {
         "train.config",
         "train.metrics",
         "serve.artifact",
+        "serve.preprocess",
+        "serve.settings",
         "local.background",
         "local.server",
         "local.settings",
@@ -45,7 +47,7 @@ KNOWN_BY = {
     "torch": {"serve/engine_torch.py", "train/"},
     "matplotlib": {"train/report.py"},
     "sagemaker_training": {"train/script.py"},
-    "jinja2": {"train/report.py"},
+    "jinja2": {"train/report.py", "scripts/data/check_page.py"},
 }
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "core", "misc"}
 LONGEST = 300

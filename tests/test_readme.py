@@ -2,13 +2,19 @@
 
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from local.settings import LocalSettings
+from scripts.cli import app
+from scripts.settings import Job, Section, Settings
 from serve.settings import ServeSettings, variable
 from train.config import Config, allowed
 
@@ -34,6 +40,47 @@ def test_every_hyperparameter_stands_in_its_table(row: str) -> None:
 @pytest.mark.parametrize("row", rows(ServeSettings, "variable"))
 def test_every_setting_of_the_server_stands_in_its_table(row: str) -> None:
     assert row in README, f"README.md lacks the row:\n{row}"
+
+
+def kennel_rows() -> list[str]:
+    """The table of kennel.toml; what trainings and trials share stands there once."""
+    found = [setting_row(("name",), Settings.model_fields["name"])]
+    for section, holder in Settings.model_fields.items():
+        if isinstance(holder.annotation, type) and issubclass(holder.annotation, Section):
+            for name, field in holder.annotation.model_fields.items():
+                shared = issubclass(holder.annotation, Job) and name in Job.model_fields
+                if not (shared and section == "tune"):
+                    sections = ("train", "tune") if shared else (section,)
+                    found.append(setting_row([f"{each}.{name}" for each in sections], field))
+    return found
+
+
+def setting_row(names: Sequence[str], field: FieldInfo) -> str:
+    shown = field.default
+    if shown is PydanticUndefined or shown is None:
+        shown = ""
+    elif isinstance(shown, bool):
+        shown = str(shown).lower()
+    elif isinstance(shown, tuple):
+        shown = ", ".join(shown)
+    return f"| {', '.join(f'`{name}`' for name in names)} | {shown} | {field.description} |"
+
+
+@pytest.mark.parametrize("row", kennel_rows())
+def test_every_setting_of_kennel_toml_stands_in_its_table(row: str) -> None:
+    assert row in README, f"README.md lacks the row:\n{row}"
+
+
+def test_every_verb_of_the_command_stands_in_readme() -> None:
+    for verb in verbs(typer.main.get_command(app), "kennel"):
+        assert f"`{verb}" in README or f"\n{verb}" in README, f"README.md lacks {verb}"
+
+
+def verbs(command: Any, path: str) -> list[str]:
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        return [path]
+    return [verb for name, each in inner.items() for verb in verbs(each, f"{path} {name}")]
 
 
 @pytest.mark.parametrize("name", sorted(set(LocalSettings.model_fields) - {"home", "images"}))

@@ -24,6 +24,8 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
+from local.cloud.moto_autoscaling import forget_policies
+from local.cloud.moto_iam import answer_simulations
 from local.cloud.moto_restore import restore
 from local.cloud.moto_s3 import MotoChanged, keep_s3
 from local.objects import ObjectsError, ObjectWriter
@@ -92,6 +94,8 @@ def serve(options: argparse.Namespace, stop: threading.Event) -> None:
     """Until told to stop; does not wait then for answers that are under way."""
     keeper = keep_s3(ObjectWriter(options.folder))
     restore(keeper)
+    answer_simulations()
+    forget_policies()
     app = keeper.around(moto_app())
     servers = [
         make_server(host, 0, app, threaded=True, request_handler=RequestHandler, fd=fd)

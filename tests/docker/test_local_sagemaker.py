@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.data.upload import upload_folder
 from scripts.stack import Stack
-from scripts.upload import upload_folder
 from tests.conftest import make_color_set
 from tests.docker.engine import docker
 from tests.local.running import (
@@ -50,7 +50,7 @@ def running(
         for name, value in running.environment.items():
             patch.setenv(name, value)
         running.bucket()
-        upload_folder(Stack(), photos, "photos", "colors", lambda done, total: None)
+        upload_folder(Stack(), photos, "photos", "colors")
         yield running
     label = f"label=kennel.home={(folder / 'home').resolve()}"
     for kind in ("container", "network"):

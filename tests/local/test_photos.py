@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from scripts.data.upload import upload_folder
 from scripts.stack import Stack
-from scripts.upload import upload_folder
 from tests.conftest import COLORS, make_color_set
 from tests.local.running import (
     ROLE,
@@ -42,7 +42,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[
         for name, value in running.environment.items():
             patch.setenv(name, value)
         running.bucket()
-        upload_folder(Stack(), photos, "photos", "colors", lambda done, total: None)
+        upload_folder(Stack(), photos, "photos", "colors")
         yield running
 
 
