@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Rule = Literal[
     "VanishingGradient",
@@ -15,6 +15,17 @@ Rule = Literal[
     "ProfilerReport",
 ]
 RULES: tuple[Rule, ...] = get_args(Rule)
+# Beside the photos, under NAME/: what jobs and endpoints read and write.
+OTHERS = (
+    "output",
+    "pretrained",
+    "checkpoints",
+    "debug",
+    "manifests",
+    "capture",
+    "async",
+    "transform",
+)
 InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$")]
 Text = Annotated[str, Field(coerce_numbers_to_str=True)]  # an account unquoted, in --set
 Repository = Annotated[str, Field(pattern=r"^[a-z0-9]+([._/-][a-z0-9]+)*$", max_length=256)]
@@ -95,6 +106,14 @@ class Data(Section):
     sha256: str = Field(
         "", pattern=r"^([0-9a-f]{64})?$", description="Of that archive; empty: shown, not checked."
     )
+
+    @field_validator("prefix")
+    @classmethod
+    def _apart(cls, prefix: str) -> str:
+        first = prefix.split("/")[0]
+        if first in OTHERS:
+            raise ValueError(f"{first}/ holds other things than photos; take photos/{prefix}")
+        return prefix
 
 
 class Job(Section):

@@ -51,8 +51,10 @@ def check_region(stack: Stack, project: Project) -> Finding:
 
 def check_bucket(stack: Stack, project: Project) -> list[Finding]:
     bucket, named = project.bucket, _check_bucket_name(project)
+    # A name that can be guessed may be somebody's who waits for our photos.
+    owner = {} if project.settings.aws.bucket else {"ExpectedBucketOwner": project.account}
     try:
-        answer = stack.s3.head_bucket(Bucket=bucket)
+        answer = stack.s3.head_bucket(Bucket=bucket, **owner)
     except ClientError as error:
         # The answer to HEAD has no body: its status is all that is told.
         code = error.response["Error"]["Code"]

@@ -151,7 +151,7 @@ def doctor_verb(
 
 def _show_plan(session: Session, plan: Plan) -> None:
     console = session.console
-    if not plan.deletions:
+    if not plan.deletions and not plan.inventory.not_visible:
         console.print(f"Nothing of project '{session.project.name}' is alive.")
     for deletion in plan.deletions:
         console.print(f"[red]-[/] {escape(deletion.sentence())}")
@@ -164,7 +164,12 @@ def _show_plan(session: Session, plan: Plan) -> None:
 def _ask(session: Session) -> None:
     if not sys.stdin.isatty():
         raise Refusal("Nothing was deleted: nobody is there to be asked. If it may go: --yes.")
-    if not typer.confirm("Delete it?", err=session.as_json):
+    with session.interruptible("Nothing was deleted. What is alive goes on costing money."):
+        try:
+            may = typer.confirm("Delete it?", err=session.as_json)
+        except typer.Abort:  # which Ctrl-C becomes there
+            raise KeyboardInterrupt from None
+    if not may:
         raise Refusal("Nothing was deleted.")
 
 
@@ -192,7 +197,7 @@ def _write_iam(session: Session, folder: Path) -> None:
     session.answer({"files": [str(file) for file in files]})
     console = session.console
     console.print(f"Written: {escape(', '.join(str(file) for file in files))}. Next:")
-    commands = [*create_role_commands(project).splitlines()[1:]]
-    commands += operator_commands(project, "").splitlines()[1:]
+    commands = create_role_commands(project, folder).splitlines()[1:]
+    commands += operator_commands(project, "", folder).splitlines()[1:]
     for command in commands:
-        console.print(f"  {escape(command.replace('iam-filled', str(folder)))}")
+        console.print(f"  {escape(command)}")

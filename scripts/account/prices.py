@@ -79,10 +79,14 @@ def find_prices(
 
     found = dict(zip(asked, in_parallel(ask, asked.values(), THREADS), strict=True))
     new = {key: price for key, price in found.items() if isinstance(price, float)}
+    failures = dict.fromkeys(why for why in found.values() if isinstance(why, str))
     if new:
         entries = {key: {"usd": usd, "asked": now.isoformat()} for key, usd in new.items()}
-        _write({**kept, project.region: {**known, **entries}})
-    failures = dict.fromkeys(why for why in found.values() if isinstance(why, str))
+        try:
+            _write({**kept, project.region: {**known, **entries}})
+        except OSError as error:
+            told = f"{CACHE} can't be written ({error.strerror}): prices are asked again next time."
+            failures[told] = None
     return Prices({**usd, **new}, [*unknown, *failures])
 
 
@@ -133,6 +137,10 @@ def _write(kept: Mapping[str, Any]) -> None:
     """Whole or not at all, for two commands may write at once."""
     CACHE.parent.mkdir(exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=CACHE.parent, prefix=f".{CACHE.name}")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(kept, file, indent=2)
-    os.replace(temporary, CACHE)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(kept, file, indent=2)
+        os.replace(temporary, CACHE)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -18,7 +18,7 @@ from rich.markup import escape
 from scripts.data.archive import BadArchive, lift_single_folder, unpack
 from scripts.data.bars import weighed
 from scripts.data.download import PART, download
-from scripts.data.folders import SPLITS
+from scripts.data.folders import SPLITS, for_shell, unreadable_refused
 from scripts.data.parallel import Tell
 from scripts.data.s3_objects import shown_some
 from scripts.refusal import Refusal
@@ -76,21 +76,37 @@ def local_file(source: str) -> Path | None:
             f"{source} can't be fetched: only https://, http://, file:// and files here. Bring it "
             "here yourself (from S3: aws s3 cp), and name the file."
         )
-    file = Path(unquote(urlsplit(source).path)) if separator else Path(source)
-    if file.is_dir():
-        raise Refusal(f"{file} is a folder already: go on with kennel data check {file}.")
-    if not file.is_file():
+    file = Path(_path_of(source))
+    with unreadable_refused():
+        is_folder, is_file = file.is_dir(), file.is_file()
+    if is_folder:
+        raise Refusal(
+            f"{file} is a folder already: go on with kennel data check {for_shell(file)}."
+        )
+    if not is_file:
         raise Refusal(f"{file} does not exist. Name an archive here, or its URL.")
     return file
 
 
 def default_folder(source: str) -> Path:
     """Named as the archive, in the folder one stands in. Raises Refusal."""
-    path = unquote(urlsplit(source).path) if "://" in source else source
-    name = SUFFIX.sub("", PurePosixPath(path).name)
-    if name in ("", "..") or (name == PurePosixPath(path).name and Path(name).is_file()):
+    whole = PurePosixPath(_path_of(source)).name
+    name = SUFFIX.sub("", whole)
+    with unreadable_refused():
+        is_itself = name == whole and Path(name).is_file()
+    if name in ("", "..") or is_itself:
         raise Refusal(f"{source} names no archive that a folder could be named after: give --to.")
     return Path(name)
+
+
+def _path_of(source: str) -> str:
+    """Of a URL its path, of a file its name. Raises Refusal."""
+    if "://" not in source:
+        return source
+    try:
+        return unquote(urlsplit(source).path)
+    except ValueError as error:
+        raise Refusal(f"{source} is no URL ({error}). Write https://HOST/FILE.zip.") from None
 
 
 def _wanted(sha256: str) -> str:
@@ -102,8 +118,9 @@ def _wanted(sha256: str) -> str:
 def _there(folder: Path, source: str, wanted: str, archive: Path | None) -> Fetched | None:
     """What was fetched before, if it is what is wanted; None: nothing is there. Raises Refusal if
     it is something else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return None
+    with unreadable_refused():
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return None
     found = _read_mark(folder)
     if found is None:
         raise Refusal(
@@ -232,7 +249,7 @@ def _tell(session: Session, fetched: Fetched, *, is_checked: bool) -> None:
     )
     hint = "as it should be" if is_checked else "put it into kennel.toml, data.sha256"
     session.console.print(f"SHA-256 {fetched.sha256} ({hint}).")
-    session.console.print(f"Next: kennel data check {where}")
+    session.console.print(f"Next: kennel data check {escape(for_shell(fetched.folder))}")
 
 
 def _say(session: Session, sentence: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from scripts.data.findings import Finding, Item, Limits, Rule, many
-from scripts.data.folders import REQUIRED, as_text, is_text
+from scripts.data.folders import REQUIRED, as_text, for_shell, is_text
 from scripts.data.survey import Survey
 
 
@@ -15,7 +15,8 @@ def _splits(survey: Survey, limits: Limits) -> Iterator[Finding]:
                 "missing-split",
                 f"There is no folder {split}/.",
                 "Training needs train/ and valid/, each with one folder per class: "
-                f"kennel data prepare {survey.folder} PREPARED makes them from one per class.",
+                f"kennel data prepare {for_shell(survey.folder)} PREPARED makes them from one per "
+                "class.",
             )
     if "test" not in survey.classes:
         yield Finding(

@@ -1,7 +1,9 @@
 """Folders of photos, read as training reads them: a folder per split, in it one per class."""
 
 import os
+import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +42,11 @@ def as_text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", errors="backslashreplace")
 
 
+def for_shell(path: Path) -> str:
+    """As it stands in a command that people copy."""
+    return shlex.quote(as_text(str(path)))
+
+
 def is_text(name: str) -> bool:
     return as_text(name) == name
 
@@ -51,20 +58,23 @@ def is_meant(name: str) -> bool:
 
 def check_folder_exists(folder: Path) -> None:
     """Raises Refusal."""
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
+    with unreadable_refused():
+        is_folder, is_there = folder.is_dir(), folder.exists()
+    if not is_folder:
+        what = "is a file, not a folder" if is_there else "does not exist"
         raise Refusal(
             f"{folder} {what}. Name the folder of your photos, or fetch some: kennel data fetch."
         )
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """Split → its folder, of those that are there."""
+    """Split → its folder, of those that are there. Raises Refusal."""
     found: dict[str, Path] = {}
-    for split, names in SPLITS.items():
-        for name in names:
-            if (folder / name).is_dir():
-                found.setdefault(split, folder / name)
+    with unreadable_refused():
+        for split, names in SPLITS.items():
+            for name in names:
+                if (folder / name).is_dir():
+                    found.setdefault(split, folder / name)
     return found
 
 
@@ -77,23 +87,22 @@ def required_splits(folder: Path) -> dict[str, Path]:
         raise Refusal(
             f"{folder} has no folder {missing[0]}/. It needs train/ and valid/ (and test/), each "
             "with one folder per class. From one folder per class, `kennel data prepare "
-            f"{folder} PREPARED` makes them."
+            f"{for_shell(folder)} PREPARED` makes them."
         )
     return found
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """Those of a split, or of a folder without splits."""
-    try:
+    """Those of a split, or of a folder without splits. Raises Refusal."""
+    with unreadable_refused():
         entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise _unreadable(error) from None
-    return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+        return [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
 
 
 def loose_files(folder: Path) -> list[Path]:
-    """Files beside the class folders, which training does not use."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and is_meant(path.name))
+    """Files beside the class folders, which training does not use. Raises Refusal."""
+    with unreadable_refused():
+        return sorted(path for path in folder.iterdir() if is_meant(path.name) and path.is_file())
 
 
 def photos_in(split: str, folder: Path) -> list[Photo]:
@@ -120,9 +129,20 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in names)
 
 
+@contextmanager
+def unreadable_refused() -> Iterator[None]:
+    """Path.is_dir() and its like raise OSError below folders that can't be read, and for names that
+    are too long: here Refusal."""
+    try:
+        yield
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
 def _refuse(error: OSError) -> None:
     raise _unreadable(error)
 
 
 def _unreadable(error: OSError) -> Refusal:
-    return Refusal(f"{error.filename} can't be read ({error.strerror}). Mend its rights.")
+    name = as_text(str(error.filename))
+    return Refusal(f"{name} can't be read ({error.strerror}). Mend its rights or its name.")

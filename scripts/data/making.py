@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from scripts.data.folders import Photo, as_text
+from scripts.data.folders import Photo, as_text, is_meant
 from scripts.data.look import MEMORY, bytes_needed, look_at
 from scripts.data.parallel import Tell, cores, in_parallel
 from scripts.data.prepared import Entry, Prepared
@@ -137,10 +137,14 @@ class Making:
         return removed
 
     def _remove_empty_folders(self) -> None:
-        """Training takes each folder for a class."""
-        for parent, _, _ in os.walk(self._target, topdown=False):
-            if not os.listdir(parent):
-                os.rmdir(parent)
+        """Training takes each folder for a class. Hidden ones are others', such as .git."""
+        below: list[str] = []
+        for parent, folders, _ in os.walk(self._target):
+            folders[:] = filter(is_meant, folders)
+            below.append(parent)
+        for folder in reversed(below[1:]):  # the innermost first, and never the target itself
+            if not os.listdir(folder):
+                os.rmdir(folder)
 
     def _entry(self, photo: Photo) -> Entry:
         return self._prepared.entries[photo.key]

@@ -1,24 +1,22 @@
-"""`kennel data check` and `kennel data prepare`: photos looked at, and made smaller."""
+"""`kennel data check` and `kennel data prepare`: photos looked at, and made smaller.
+
+What looks at photos is imported by the verbs: numpy, Pillow and jinja2 would slow every other verb
+and --help."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from scripts.data.bars import counted
-from scripts.data.check import check
-from scripts.data.check_page import write_check
-from scripts.data.check_table import show_check
-from scripts.data.findings import Limits
-from scripts.data.making import Form
-from scripts.data.prepare import prepare
-from scripts.data.splitting import Shares
-from scripts.data.summary import show_prepared
 from scripts.jobs.hyperparameters import check as check_hyperparameters
 from scripts.jobs.hyperparameters import texts
 from scripts.session import AsJson, Session
 from train.config import read_config
+
+if TYPE_CHECKING:
+    from scripts.data.findings import Limits
 
 FINDINGS = 1  # the exit code of a check that found errors
 
@@ -43,6 +41,10 @@ def check_photos(
     """Says what is wrong with photos before hours are spent on them: unreadable files, one picture
     in two splits or classes, classes missing or too small. Exit 1 if training would fail or its
     result would be wrong."""
+    from scripts.data.check import check
+    from scripts.data.check_page import write_check
+    from scripts.data.check_table import show_check
+
     session: Session = ctx.obj.speaking(as_json)
     limits = _limits(session)
     with counted(session, "looking at photos") as tell:
@@ -82,6 +84,11 @@ def prepare_photos(
     """Makes photos as small as training needs them, and splits them if they are not. Unreadable
     ones are left out and named. A second run does only what is missing or has changed; photos keep
     their split when others are added."""
+    from scripts.data.making import Form
+    from scripts.data.prepare import prepare
+    from scripts.data.splitting import Shares
+    from scripts.data.summary import show_prepared
+
     session: Session = ctx.obj.speaking(as_json).changed(
         "data",
         max_side=max_side,
@@ -102,8 +109,10 @@ def prepare_photos(
     show_prepared(session.console, result)
 
 
-def _limits(session: Session) -> Limits:
+def _limits(session: Session) -> "Limits":
     """Of the trainer as kennel.toml sets it. Raises Refusal."""
+    from scripts.data.findings import Limits
+
     values = texts(session.settings.train.hyperparameters)
     check_hyperparameters(values)
     return Limits(read_config(values), session.settings.data.max_side)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from scripts.data.findings import Finding, Item, Limits, Rule, Severity, many
-from scripts.data.folders import Photo, as_text
+from scripts.data.folders import Photo, as_text, for_shell
 from scripts.data.look import Look
 from scripts.data.sameness import Group
 from scripts.data.survey import Survey
@@ -107,8 +107,8 @@ def _sizes(survey: Survey, limits: Limits) -> Iterator[Finding]:
             "huge",
             f"{many(len(huge), 'photo')} with a side above {HUGE_PX} px: "
             f"{weight / 1e6:.0f} of {survey.size_bytes / 1e6:.0f} MB.",
-            f"kennel data prepare {survey.folder} PREPARED makes them {limits.max_side} px; "
-            "upload and training are faster then.",
+            f"kennel data prepare {for_shell(survey.folder)} PREPARED makes them "
+            f"{limits.max_side} px; upload and training are faster then.",
             tuple(_sized(*each) for each in huge),
         )
 

@@ -69,8 +69,8 @@ def prepare(
     """
     started = time.monotonic()
     photos, has_splits = find_photos(source)
-    check_apart(source, target)
     try:
+        check_apart(source, target)
         target.mkdir(parents=True, exist_ok=True)
         with _alone(target), _saved(open_target(source, target), target) as prepared:
             making = Making(prepared, target, form or Form(), tell)

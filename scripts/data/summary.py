@@ -1,11 +1,9 @@
 """What `kennel data` says for people once it has prepared, uploaded or fetched."""
 
-import shlex
-
 from rich.console import Console
 from rich.markup import escape
 
-from scripts.data.folders import as_text
+from scripts.data.folders import for_shell
 from scripts.data.prepare import Result
 
 UNREADABLE_SHOWN = 20
@@ -26,7 +24,7 @@ def show_prepared(console: Console, result: Result) -> None:
         f"were{removed}. {megabytes(result.bytes_before)} → {megabytes(result.bytes_after)} in "
         f"{result.seconds:.1f} s."
     )
-    target = escape(shlex.quote(as_text(str(result.target))))
+    target = escape(for_shell(result.target))
     console.print(f"Next: kennel data check {target}, then kennel data upload {target}")
 
 

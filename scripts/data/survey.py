@@ -14,6 +14,7 @@ from scripts.data.folders import (
     loose_files,
     photos_in,
     split_folders,
+    unreadable_refused,
 )
 from scripts.data.look import Look, look_at, whole_digest
 from scripts.data.parallel import Tell, cores, in_parallel, untold
@@ -87,10 +88,11 @@ def _followed(work: Callable[[Photo], Look], photos: Sequence[Photo], tell: Tell
 
 def _unused(folder: Path, splits: Mapping[str, Path]) -> tuple[str, ...]:
     used = set(splits.values())
-    beside = [path for path in sorted(folder.iterdir()) if path not in used]
-    loose = [path for place in splits.values() for path in loose_files(place)]
-    return tuple(
-        as_text(path.relative_to(folder).as_posix()) + ("/" if path.is_dir() else "")
-        for path in [*beside, *loose]
-        if is_meant(path.name)
-    )
+    with unreadable_refused():
+        beside = [path for path in sorted(folder.iterdir()) if path not in used]
+        loose = [path for place in splits.values() for path in loose_files(place)]
+        return tuple(
+            as_text(path.relative_to(folder).as_posix()) + ("/" if path.is_dir() else "")
+            for path in [*beside, *loose]
+            if is_meant(path.name)
+        )

@@ -12,7 +12,7 @@ from scripts.call import Call
 from scripts.data.bars import counted, weighed
 from scripts.data.bucket import has_bucket, missing_requests, prepare_bucket
 from scripts.data.digests import Digests, stamp_of
-from scripts.data.folders import REQUIRED, photos_in, required_splits
+from scripts.data.folders import REQUIRED, SPLITS, for_shell, photos_in, required_splits
 from scripts.data.parallel import Tell, in_parallel, untold
 from scripts.data.s3_objects import (
     Held,
@@ -38,7 +38,8 @@ RERUN = "What was sent stays in S3: run it again to send the rest."
 @dataclass(frozen=True)
 class Upload:
     """Files `sent`, and `skipped` since S3 held the same content. `bytes` were sent. `surplus` are
-    keys there that no file here stands for. `note`: why the next upload reads all files anew."""
+    keys of photos there that no file here stands for. `note`: why the next upload reads all files
+    anew."""
 
     uri: str
     sent: int
@@ -63,7 +64,7 @@ class Upload:
 
 def upload_photos(session: Session, folder: Path, *, delete: bool = False) -> Upload:
     """All photos of a folder with splits, into the project's bucket, which is made if it is
-    missing. `delete`: also removes what has no file here. Raises Refusal."""
+    missing. `delete`: also removes photos without a file here. Raises Refusal."""
     files, target = photo_files(folder), _target(session, session.project.photos)
     _prepare_bucket(session)
     with counted(session, "uploading photos") as tell, session.interruptible(RERUN):
@@ -143,7 +144,7 @@ def photo_files(folder: Path) -> dict[str, Path]:
         if not photos and split in REQUIRED:
             raise Refusal(
                 f"{place} has no photos in class folders. It needs one folder per class: kennel "
-                f"data check {folder} says what is wrong."
+                f"data check {for_shell(folder)} says what is wrong."
             )
         files |= {photo.key: photo.path for photo in photos}
     return files
@@ -204,9 +205,15 @@ def _upload_weights(target: Target, file: Path, size: int, tell: Tell) -> bool:
 def _surplus(
     target: Target, files: Mapping[str, Path], held: Mapping[str, Held]
 ) -> tuple[str, ...]:
-    """Keys without a file; the marks that consoles make for empty folders are none."""
+    """Keys of photos without a file. What lies beside the splits is nobody's photo; the marks that
+    consoles make for empty folders are none."""
     wanted = {target.key(name) for name in files}
-    return tuple(key for key in held if key not in wanted and not key.endswith("/"))
+    splits = tuple(target.key(f"{split}/") for split in SPLITS)
+    return tuple(
+        key
+        for key in held
+        if key.startswith(splits) and key not in wanted and not key.endswith("/")
+    )
 
 
 def _put_calls(

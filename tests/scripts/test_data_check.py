@@ -473,3 +473,24 @@ def test_a_browser_shows_the_findings_first_with_their_photos(photos: Path, tmp_
         browser.close()
     assert complaints == []
     assert len(set(backgrounds)) == 2
+
+
+@pytest.mark.parametrize("place", ["", "link", "test", "train/link"])
+def test_what_can_not_be_reached_is_refused(photos: Path, place: str) -> None:
+    """A link to too long a name fails, even for root, as what lies below an unreadable folder."""
+    folder = photos / place if place else photos.with_name("x" * 300)
+    if place == "test":
+        shutil.rmtree(folder)
+    if place:
+        folder.symlink_to("x" * 300)
+    with pytest.raises(Refusal, match=r"can't be read \(File name too long\)\. Mend its rights or"):
+        check(folder if not place else photos)
+
+
+def test_commands_to_copy_are_quoted(tmp_path: Path) -> None:
+    photos = good_set(tmp_path / "my photos")
+    Image.new("RGB", (2100, 80)).save(photos / "train" / "ant" / "huge.jpg")
+    shutil.rmtree(photos / "valid")
+    checked = check(photos)
+    for kind in ("missing-split", "huge"):
+        assert f"kennel data prepare '{photos}' PREPARED" in finding(checked, kind).way_out

@@ -240,7 +240,7 @@ def test_an_archive_on_this_machine_is_unpacked_and_stays(
     files = color_files(tmp_path / "made", inside="")
     archive = write(tmp_path / "my colors.zip", zipped(files))
     source = prefix + str(archive).replace(" ", "%20" if prefix else " ")
-    nobody.ok("data", "fetch", source)
+    assert "Next: kennel data check 'my colors'\n" in nobody.ok("data", "fetch", source)
     assert {path.name for path in (tmp_path / "my colors").iterdir()} == {"train", "valid", MARK}
     assert nobody.json("data", "fetch", source)["is_new"] is False
     archive.write_bytes(zipped(files | {"train/red/new.jpg": b"new"}))
@@ -315,7 +315,17 @@ def test_two_fetches_of_one_folder_do_not_mix(
 def test_what_can_not_be_fetched_is_refused(nobody: Operator, tmp_path: Path) -> None:
     assert "aws s3 cp" in nobody.refused("data", "fetch", "s3://bucket/colors.zip")
     assert "does not exist" in nobody.refused("data", "fetch", "nothing.zip")
-    assert "is a folder already" in nobody.refused("data", "fetch", ".")
+    (tmp_path / "my photos").mkdir()
+    said = nobody.refused("data", "fetch", "my photos")
+    assert said == "my photos is a folder already: go on with kennel data check 'my photos'."
+    long = "x" * 300
+    assert "File name too long" in nobody.refused("data", "fetch", f"{long}.zip")
+    write(tmp_path / "a.zip", b"")
+    assert "File name too long" in nobody.refused("data", "fetch", "a.zip", "--to", long)
+    for url in ("http://[bad/x.zip", "file://[bad/x.zip"):
+        said = nobody.refused("data", "fetch", url)
+        assert said.startswith(f"{url} is no URL (Invalid IPv6 URL). Write https://")
+    assert "can't be fetched" in nobody.refused("data", "fetch", "http://[bad/x.zip", "--to", "a")
     assert "is no SHA-256" in nobody.refused("data", "fetch", "--sha256", "abc")
     write(tmp_path / "page.zip", b"<html>Not found</html>")
     assert "neither a zip nor a tar: it begins with b'<html>" in nobody.refused(

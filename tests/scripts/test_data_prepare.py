@@ -283,6 +283,23 @@ def test_a_target_with_files_of_others_is_refused(source: Path, target: Path) ->
     assert mine.read_bytes() == b"mine"
 
 
+def test_a_target_that_is_a_repository_stays_one(source: Path, target: Path) -> None:
+    (target / ".git" / "refs" / "tags").mkdir(parents=True)
+    (target / "train" / ".cache").mkdir(parents=True)
+    (target / "train" / "empty" / "class").mkdir(parents=True)
+    prepare(source, target, SMALL)
+    assert (target / ".git" / "refs" / "tags").is_dir()
+    assert (target / "train" / ".cache").is_dir()
+    assert not (target / "train" / "empty").exists()
+
+
+def test_names_that_are_too_long_are_refused(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"can't be written \(File name too long"):
+        prepare(source, tmp_path / ("x" * 300))
+    with pytest.raises(Refusal, match=r"can't be read \(File name too long"):
+        prepare(tmp_path / ("x" * 300), tmp_path / "target")
+
+
 def test_source_and_target_may_not_lie_in_each_other(source: Path) -> None:
     for target in (source, source / "prepared", source.parent):
         with pytest.raises(Refusal, match="lie inside each other"):

@@ -202,6 +202,31 @@ def test_delete_removes_what_has_no_file_and_names_it_first(
         content(running, "gone/photos/train/red/0.jpg", bucket)
 
 
+def test_what_lies_beside_the_splits_is_never_deleted(
+    operator: Operator, running: Running, photos: Path
+) -> None:
+    arguments = ("--set", "name=beside", "data", "upload", "photos")
+    operator.ok(*arguments)
+    bucket, s3 = "beside-sagemaker-us-east-1-123456789012", running.client("s3")
+    others = {"LICENSE", "v2/train/red/0.jpg", "training/0.jpg", "validation/red/0.jpg"}
+    for name in (*others, "test/red/old.jpg"):
+        s3.put_object(Bucket=bucket, Key=f"beside/photos/{name}", Body=b"mine")
+
+    shown = json.loads(operator.ok(*arguments, "--delete", "--dry-run"))
+    assert shown["Delete"]["Objects"] == [{"Key": "beside/photos/test/red/old.jpg"}]
+    assert operator.json(*arguments)["surplus"] == ["beside/photos/test/red/old.jpg"]
+    assert operator.json(*arguments, "--delete")["deleted"] == 1
+
+    left = {one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+    assert len(left) == FILES + len(others)
+    assert left >= {f"beside/photos/{name}" for name in others}
+
+
+def test_photos_are_not_put_among_the_results_of_jobs(operator: Operator, photos: Path) -> None:
+    said = operator.refused("--set", "data.prefix=output", "data", "upload", "photos", "--delete")
+    assert said.startswith("data.prefix='output' can't be used: output/ holds other things")
+
+
 def test_weights_go_in_parts_and_only_once(
     operator: Operator, running: Running, tmp_path: Path
 ) -> None:
@@ -327,6 +352,12 @@ def test_folders_that_training_could_not_use_are_refused(operator: Operator) -> 
     assert "empty/train has no photos in class folders" in operator.refused(
         "data", "upload", "empty"
     )
+    (operator.folder / "flat").rename(operator.folder / "my flat")
+    (operator.folder / "empty").rename(operator.folder / "my empty")
+    said = operator.refused("data", "upload", "my flat")
+    assert "`kennel data prepare 'my flat' PREPARED`" in said
+    said = operator.refused("data", "upload", "my empty")
+    assert "kennel data check 'my empty' says" in said
     assert operator.refused("data", "upload").startswith("Name the folder of your photos")
     assert "nowhere can't be read" in operator.refused("data", "upload", "--weights", "nowhere")
 

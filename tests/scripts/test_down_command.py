@@ -1,6 +1,11 @@
 """`kennel down`: nothing of ours is left, and all of others is."""
 
+import fcntl
+import os
+import pty
 import signal
+import subprocess
+import termios
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +21,7 @@ from scripts.settings import Settings
 from tests.local.running import Running
 from tests.scripts.account_things import BUCKET, Owner, tiny_sagemaker
 from tests.scripts.aws_answers import denied, json_service
-from tests.scripts.kennel_command import Operator
+from tests.scripts.kennel_command import KENNEL, Operator
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -214,6 +219,37 @@ def test_ctrl_c_says_what_is_not_known_to_be_gone(operator: Operator, running: R
     assert "endpoint config kennel-conf-kennel-slow" in rest
     gate.touch()
     operator.ok("down", "--yes")
+
+
+def test_ctrl_c_at_the_question_deletes_nothing(operator: Operator, running: Running) -> None:
+    model = Owner(running).model("asked")
+    terminal, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [KENNEL, "down"],
+        cwd=operator.folder,
+        env=operator.environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+    os.close(theirs)
+    shown = b""
+    while b"Delete it?" not in shown:
+        shown += os.read(terminal, 4096)
+    os.write(terminal, b"\x03")  # Ctrl-C
+    assert process.wait() == 130
+    shown += os.read(terminal, 4096)
+    os.close(terminal)
+    assert b"Nothing was deleted." in shown
+    assert [each["name"] for each in operator.json("status")["things"]] == [model]
+    operator.ok("down", "--yes")
+
+
+def take_terminal() -> None:
+    """Makes its stdin the terminal that Ctrl-C comes from."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def thing(kind: str, name: str, **more: Any) -> Thing:

@@ -13,12 +13,14 @@ from scripts.account.iam_policies import (
     FILES,
     OPERATOR,
     TRUST,
+    create_role_commands,
     filled,
     read_policy,
     write_policies,
 )
 from scripts.account.permissions import as_list, find_denials, simulations
 from scripts.project import Project
+from scripts.refusal import Refusal
 from scripts.settings import Settings
 from scripts.stack import Stack
 from tests.local.test_cloud import Cloud
@@ -54,6 +56,7 @@ BESIDES = {
     "iam:PassRole",
     "iam:CreateServiceLinkedRole",
     "sagemaker:DescribeModel",
+    "sagemaker:UpdateEndpointWeightsAndCapacities",  # by AWS's prerequisites of autoscaling
     "s3:GetBucketLocation",
     "ecr:BatchCheckLayerAvailability",
     "ecr:InitiateLayerUpload",
@@ -191,3 +194,35 @@ def test_the_files_are_written_for_awss_own_commands(tmp_path: Path) -> None:
         assert not re.search(r"\{[a-z_]+\}", file.read_text())
         json.loads(file.read_text())
     assert "role/deep/mine" in (tmp_path / "x" / OPERATOR).read_text()
+
+
+@pytest.mark.parametrize(
+    ("action", "kind"),
+    [
+        ("DescribeTrainingJob", "training-job"),
+        ("DescribeHyperParameterTuningJob", "hyper-parameter-tuning-job"),
+        ("DescribeTransformJob", "transform-job"),
+        ("DescribeEndpoint", "endpoint"),
+    ],
+)
+def test_a_name_may_be_looked_for_among_all_kinds(iam: Any, action: str, kind: str) -> None:
+    answer = iam.simulate_principal_policy(
+        PolicySourceArn=OPERATOR_ARN,
+        ActionNames=[f"sagemaker:{action}"],
+        ResourceArns=[f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:{kind}/mistyped"],
+    )
+    assert answer["EvaluationResults"][0]["EvalDecision"] == "allowed"
+
+
+def test_written_policies_take_nobodys_place(tmp_path: Path) -> None:
+    write_policies(project(), tmp_path)
+    assert write_policies(project(), tmp_path)  # again the same
+    (tmp_path / "trust.json").write_text("mine")
+    with pytest.raises(Refusal, match=r"trust\.json is there and differs"):
+        write_policies(project(), tmp_path)
+    assert (tmp_path / "trust.json").read_text() == "mine"
+
+
+def test_commands_quote_the_folder_they_name() -> None:
+    commands = create_role_commands(project(), Path("my policies"))
+    assert "'file://my policies/trust.json'" in commands

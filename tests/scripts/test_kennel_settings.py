@@ -68,6 +68,18 @@ def test_a_wrong_value_is_refused_with_its_name(override: str, sentence: str) ->
 
 
 @pytest.mark.parametrize(
+    "first",
+    ["output", "pretrained", "checkpoints", "debug", "manifests", "capture", "async", "transform"],
+)
+def test_photos_lie_apart_from_what_jobs_write(first: str) -> None:
+    for prefix in (first, f"{first}/photos"):
+        with pytest.raises(Refusal, match=f"data.prefix='{prefix}' .*; take photos/{prefix}"):
+            read_settings(None, {"data.prefix": prefix})
+    for prefix in (f"photos/{first}", f"{first}-photos"):
+        assert read_settings(None, {"data.prefix": prefix}).data.prefix == prefix
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [
         ("train.spot=true", True),

@@ -113,6 +113,18 @@ def test_prices_are_awss_and_asked_once(operator: Operator, project: Owner) -> N
     assert (operator.folder / ".kennel" / "prices.json").exists()
 
 
+def test_prices_that_cannot_be_kept_are_shown_all_the_same(
+    operator: Operator, project: Owner
+) -> None:
+    (operator.folder / ".kennel").write_text("a file where the folder should be")
+    with json_service(PriceList({HOSTED: [0.115], TRAINED: [0.23]}).answer) as url:
+        operator.variables["AWS_ENDPOINT_URL_PRICING"] = url
+        said = operator.json("status")
+    assert said["usd_per_hour"] == pytest.approx(0.115 + 3 * 0.23)
+    (why,) = said["price_not_known"]
+    assert why.startswith(".kennel/prices.json can't be written")
+
+
 def test_a_price_that_aws_does_not_tell_is_not_guessed(operator: Operator, project: Owner) -> None:
     prices = PriceList({HOSTED: [0.115, 0.2]})
     with json_service(prices.answer) as url:
