@@ -2,6 +2,7 @@ import io
 import json
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -16,7 +17,7 @@ from scripts.session import Session
 from scripts.settings import Settings
 from tests.local.running import Running
 from tests.scripts.kennel_command import Operator
-from tests.scripts.losing_proxy import LosingProxy, losing_proxy
+from tests.scripts.losing_proxy import Fate, LosingProxy, losing_proxy
 from tests.scripts.quick_trainer import HANGS, quick_server
 
 TRAIN = ("train", "--instance", "ml.m5.xlarge", "--rules", "none", "--no-wait")
@@ -29,6 +30,20 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
+def first_creation(proxy: LosingProxy, fate: Fate) -> threading.Event:
+    """The first request that creates something meets that fate; set once it has come."""
+    came = threading.Event()
+
+    def decide(operation: str) -> Fate:
+        if not operation.startswith("Create") or came.is_set():
+            return "passed"
+        came.set()
+        return fate
+
+    proxy.fate = decide
+    return came
+
+
 def led_through(proxy: LosingProxy, operator: Operator) -> Operator:
     return Operator(operator.folder, operator.running, {"AWS_ENDPOINT_URL_SAGEMAKER": proxy.url})
 
@@ -38,6 +53,7 @@ def test_a_job_whose_answer_was_lost_is_gone_on_with(
     operator: Operator, verb: tuple[str, ...]
 ) -> None:
     with losing_proxy(operator.running.url) as proxy:
+        first_creation(proxy, "lost")
         done = led_through(proxy, operator).run(*verb, "--json")
     assert done.returncode == 0, done.stderr
     assert "AWS's answer was lost on the way, but the job has begun." in done.stderr
@@ -51,17 +67,19 @@ def test_a_name_that_another_job_has_is_refused_after_a_lost_answer_too(operator
     operator.ok(*TRAIN, "--name", "kennel-old")
     time.sleep(2.5)  # older than the request by more than what HTTP's dates leave open
     for name in ("kennel-foreign", "kennel-old"):
-        with losing_proxy(operator.running.url, forward_first=False) as proxy:
+        with losing_proxy(operator.running.url) as proxy:
+            first_creation(proxy, "dropped")
             sentence = led_through(proxy, operator).refused(*TRAIN, "--name", name)
         assert "That name is taken." in sentence
 
 
 def test_ctrl_c_while_it_is_begun_says_how_to_stop_it(operator: Operator) -> None:
-    with losing_proxy(operator.running.url, hold=True) as proxy:
+    with losing_proxy(operator.running.url) as proxy:
+        came = first_creation(proxy, "held")
         process = led_through(proxy, operator).start(
             *TRAIN, "--name", "kennel-doubt", "--hp", f"seed={HANGS}"
         )
-        assert proxy.came.wait(60)
+        assert came.wait(60)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate()
     assert process.returncode == 130
