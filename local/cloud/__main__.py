@@ -24,7 +24,6 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from local.cloud.moto_autoscaling import forget_policies
 from local.cloud.moto_iam import answer_simulations
 from local.cloud.moto_restore import restore
 from local.cloud.moto_s3 import MotoChanged, keep_s3
@@ -95,7 +94,6 @@ def serve(options: argparse.Namespace, stop: threading.Event) -> None:
     keeper = keep_s3(ObjectWriter(options.folder))
     restore(keeper)
     answer_simulations()
-    forget_policies()
     app = keeper.around(moto_app())
     servers = [
         make_server(host, 0, app, threaded=True, request_handler=RequestHandler, fd=fd)
@@ -140,6 +138,11 @@ def moto_app() -> "WSGIApplication":
 
 
 def service_app(service: backends.SERVICE_NAMES) -> "Flask":
+    if service == "applicationautoscaling":
+        # Only now: with it come moto's EC2 and ECS, for which every start would wait.
+        from local.cloud.moto_autoscaling import forget_policies
+
+        forget_policies()
     app = create_backend_app(service)
     app.debug = False  # in which Flask makes a class for each request, in a cycle with its body
     app.config["PROPAGATE_EXCEPTIONS"] = True  # as with debug

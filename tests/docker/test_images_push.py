@@ -67,7 +67,7 @@ class Kennel:
         for repository in (self.train, self.serve):
             assert repository not in made
             assert repository not in held["repositories"]
-        assert not (self.folder / ".kennel").exists()
+        assert not (self.folder / ".kennel" / "images.json").exists()
 
 
 @pytest.fixture(scope="module")
