@@ -8,6 +8,7 @@ from typing import Any
 
 from scripts.account.down import down, find_plan
 from scripts.call import Request
+from scripts.data.folders import is_meant
 from scripts.data.upload import upload_photos, upload_weights
 from scripts.hosting.deploy import deploy
 from scripts.hosting.invoke import invoke
@@ -143,7 +144,8 @@ def _some(session: Session, photos: Path, split: str, most: int) -> Request:
         file.relative_to(photos / split).as_posix()
         for folder in sorted((photos / split).iterdir())
         if folder.is_dir()
-        for file in sorted(path for path in folder.rglob("*") if path.is_file())[:most]
+        # A manifest may only name what upload brings: no .DS_Store.
+        for file in sorted(p for p in folder.rglob("*") if p.is_file() and is_meant(p.name))[:most]
     ]
     manifest = [{"prefix": f"{session.project.photos}/{split}/"}, *names]
     uri = session.project.uri("manifests", f"{split}.manifest")
